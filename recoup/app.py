@@ -20,6 +20,10 @@ SPARE_THREAD_IN = 8
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
+class _Response(Response):
+    default_mimetype = "application/json"
+
+
 def create_app(config: Config | None = None) -> Flask:
     """Make the WSGI app from `config`, or from the environment.
 
@@ -28,6 +32,7 @@ def create_app(config: Config | None = None) -> Flask:
     """
     config = config or Config.load()
     app = Flask("recoup")
+    app.response_class = _Response
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     log.configure()
 
@@ -44,6 +49,7 @@ def create_app(config: Config | None = None) -> Flask:
         app,
         allow_headers=["x-api-key", "Authorization", "Content-Type"],
         expose_headers=["X-Request-ID"],
+        send_wildcard=True,
     )
     _log_requests(app)
     return app

@@ -6,9 +6,8 @@ The caller gets the contract's shape and one sentence of ours; the reason goes t
 import logging
 from typing import Any
 
-from flask import Flask, json
+from flask import Flask
 from werkzeug.exceptions import BadRequest, HTTPException
-from werkzeug.wrappers import Response
 
 from recoup import log
 from recoup.api import Overloaded
@@ -85,12 +84,10 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error.__cause__ or error}"
 
 
-def _http_error(error: HTTPException) -> Response:
+def _http_error(error: HTTPException) -> Answer:
     """Keep the status and its headers, such as `Allow`, and put the body in our shape."""
-    response = error.get_response()
-    response.data = json.dumps({"status": "error", "error": error.name})
-    response.content_type = "application/json"
-    return response
+    headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
+    return {"status": "error", "error": error.name}, error.code or 500, headers
 
 
 def _unexpected(error: Exception) -> Answer:
