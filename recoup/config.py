@@ -138,3 +138,6 @@ class _Settings(Schema):
         missing = [name for name in pair if name in data and data[name] is None]
         if len(missing) == 1:
             raise ValidationError("is required when its partner is set.", missing[0])
+
+
+SETTINGS = tuple(_Settings().fields)

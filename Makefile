@@ -1,0 +1,49 @@
+# `make` prints what there is.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types torture lock clean
+
+help: ## Show the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/run ## Serve on port 8000 (PORT=… for another); without TRIGGER_SECRET_KEY, a demo.
+	@exec $(BIN)/python -m recoup
+
+test: lint types ## Lint, types, and the whole suite on SQLite and Postgres; T=… for a part of it.
+	$(BIN)/python -m pytest $(T)
+
+lint: .venv/dev ## Style and likely bugs.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: .venv/dev ## Type hints.
+	$(BIN)/mypy
+
+torture: .venv/dev ## Kill the service at random for some minutes, and count what was lost (0).
+	$(BIN)/python -m tests.torture
+
+lock: ## Write the locked requirements anew from setup.cfg; needs uv.
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra build \
+	    setup.cfg -o requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra build \
+	    --extra dev setup.cfg -o requirements-dev.txt
+
+clean: ## Remove what make and the tests have made; the database in instance/ stays.
+	rm -rf .venv build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+.venv/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	$(PYTHON) -m venv .venv || (echo "On Debian: apt-get install python3-venv" >&2; exit 1)
+	@touch $@
+
+.venv/run: .venv/python requirements.txt setup.cfg
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev: .venv/run requirements-dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
