@@ -74,6 +74,7 @@ def _environment(folder: str, standin: StandIn) -> dict[str, str]:
         "TRIGGER_API_URL": standin.url,
         "TRIGGER_SECRET_KEY": standin.secret_key,
         "PRIVY_PROJECT_SECRET": "demo",
+        "WEB_CONCURRENCY": "2",
     }
 
 
