@@ -3,20 +3,34 @@
 import os
 from itertools import count
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from recoup.app import create_app
 from recoup.config import Config
 from recoup.db import connect, database, release
 from recoup.demo.standin import StandIn
 from recoup.migrations import upgrade
+from tests.canaries import CANARIES
 from tests.factories import World
 from tests.postgres import PostgresServer, find_binaries
 
 HOST_SCHEMA = Path(__file__).with_name("host_schema.sql")
 DEADLINE_SECONDS = 2.0
 _numbers = count(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Fail a test in which the service has written a secret to its log or output."""
+    report = yield
+    said = "".join(text for _, _, text in item._report_sections)
+    if call.when == "teardown" and CANARIES.search(said):
+        report.outcome = "failed"
+        report.longrepr = f"a secret is in what was captured of {item.nodeid}"
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +115,23 @@ def _app(config):
 @pytest.fixture(name="client")
 def _client(app):
     return app.test_client()
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_request(self, *args):
+        """Say nothing: the service logs its requests itself."""
+
+
+@pytest.fixture(name="url")
+def _url(app):
+    """The address of the app, served by threads of this process."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_QuietHandler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @pytest.fixture(name="world")

@@ -12,6 +12,7 @@ from recoup.models import (
     ScheduledAction,
     now,
 )
+from tests.canaries import assert_no_canary
 
 
 class World:
@@ -104,7 +105,10 @@ def select_row(table, column, value):
 def delete(client, task_id, key=None, **kwargs):
     """Send the delete request for *task_id* with *key* in `x-api-key`."""
     headers = {"x-api-key": key} if key else {}
-    return client.delete("/api/tasks", data=json.dumps({"id": task_id}), headers=headers, **kwargs)
+    body = json.dumps({"id": task_id})
+    answer = client.delete("/api/tasks", data=body, headers=headers, **kwargs)
+    assert_no_canary(f"{answer.headers} {answer.text}", "an answer")
+    return answer
 
 
 __all__ = ["World", "delete", "now", "select_row"]

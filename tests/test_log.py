@@ -1,0 +1,301 @@
+"""The log: one line for each request, that says all there is to know and that none can forge."""
+
+import io
+import json
+import os
+import re
+import sys
+import threading
+from datetime import datetime
+
+import pytest
+
+from recoup import log
+from recoup.app import create_app
+from recoup.demo.standin import Fault
+from tests.factories import delete
+
+MADE_ID = re.compile(r"[0-9a-f]{32}")
+FORGERY = '\r\n{"event": "forged"}\n'
+
+
+@pytest.fixture(name="written")
+def _written():
+    """What the log writes, to something that is no terminal; with `client`, name it after."""
+    stream = io.StringIO()
+    log.configure(stream)
+    yield stream
+    log.configure(sys.stdout)
+
+
+@pytest.fixture(name="lines")
+def _lines(client, written):
+    """Return the lines that the app has logged, read as JSON."""
+    return lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+
+
+class TestRequestLine:
+    """Each request leaves one line."""
+
+    def test_it_goes_to_standard_output(self, config, capsys):
+        """Where containers and process managers look for it."""
+        create_app(config).test_client().get("/healthz")
+        assert json.loads(capsys.readouterr().out)["route"] == "/healthz"
+
+    def test_it_tells_the_whole_story_of_a_deletion(self, client, world, lines):
+        """Who asked for what, what Trigger.dev said, and what has become of it."""
+        owner = world.account()
+        task = world.task(owner)
+        schedule = world.row(task)["trigger_schedule_id"]
+        response = delete(client, task, world.key(owner))
+        [line] = lines()
+        assert isinstance(line.pop("ms"), float)
+        assert datetime.fromisoformat(line.pop("time")).utcoffset().total_seconds() == 0
+        assert line == {
+            "level": "info",
+            "event": "request",
+            "request_id": response.headers["X-Request-ID"],
+            "method": "DELETE",
+            "route": "/api/tasks",
+            "status": 200,
+            "account": owner,
+            "task": task,
+            "schedule": schedule,
+            "step": "finish",
+            "state": "deleted",
+            "attempts": 1,
+            "upstream_status": 200,
+            "upstream_statuses": [200],
+            "reason": "Trigger.dev answered 200",
+            "missing": False,
+            "in_doubt": False,
+        }
+
+    def test_a_schedule_that_was_gone_already_is_a_warning(self, client, world, lines):
+        """It may mean that our key is of another environment, so the id is there to look for."""
+        owner = world.account()
+        task = world.task(owner, schedule=False, trigger_schedule_id="sched_gone")
+        delete(client, task, world.key(owner))
+        [line] = lines()
+        assert (line["level"], line["missing"], line["schedule"]) == ("warning", True, "sched_gone")
+
+    def test_a_failure_is_an_error_with_its_reason(self, client, world, lines):
+        """What the caller isn't told is told here."""
+        world.standin.fail(Fault.status(401))
+        owner = world.account()
+        delete(client, world.task(owner), world.key(owner))
+        [line] = lines()
+        assert (line["level"], line["status"], line["state"]) == ("error", 500, "kept")
+        assert line["error"] == "DeletionRolledBack: Trigger.dev answered 401"
+
+    def test_a_refusal_is_one_line_too(self, client, world, lines):
+        """A caller's fault is no error of ours, and says which task and account it was."""
+        stranger = world.account()
+        task = world.task(world.account())
+        delete(client, task, world.key(stranger))
+        [line] = lines()
+        assert (line["level"], line["status"]) == ("info", 403)
+        assert (line["account"], line["task"]) == (stranger, task)
+
+    def test_a_path_without_a_route_has_none(self, client, lines):
+        """What isn't known is left out."""
+        client.get("/unknown")
+        [line] = lines()
+        assert line.keys() == {"time", "level", "event", "request_id", "method", "status", "ms"}
+        assert line["status"] == 404
+
+    def test_nothing_of_it_is_in_the_next_one(self, client, world, lines):
+        """Notes end with their request."""
+        owner = world.account()
+        delete(client, world.task(owner), world.key(owner))
+        client.get("/healthz")
+        assert not {"task", "account", "schedule", "state"} & lines()[1].keys()
+
+    def test_no_credential_is_ever_in_it(self, client, world, written, config):
+        """Not a key, whether it counts or not, and not our own secrets."""
+        owner = world.account()
+        task, key = world.task(owner), world.key(owner)
+        world.standin.fail(Fault.status(401))
+        for attempt in (key, key, "recoup_sk_canary"):
+            delete(client, task, attempt)
+        headers = {"Authorization": "Bearer canary.canary.canary"}
+        client.delete("/api/tasks", data=f'{{"id": "{task}"}}', headers=headers)
+        assert written.getvalue().count("\n") == 4
+        for secret in (key, "canary", config.trigger_secret_key, config.privy_project_secret):
+            assert secret not in written.getvalue()
+
+
+class TestRequestId:
+    """A request is known under one id, in the log and in the answer."""
+
+    @pytest.mark.parametrize("given", ["x", "0d9a3c1e-6a83-4b8c-9d52", "A.b_c-1", "x" * 64])
+    def test_a_sane_one_is_taken(self, client, lines, given):
+        """A proxy in front may have given the request its id."""
+        response = client.get("/healthz", headers={"X-Request-ID": given})
+        assert response.headers["X-Request-ID"] == given
+        assert lines()[0]["request_id"] == given
+
+    @pytest.mark.parametrize(
+        "given", ["", "x" * 65, "a b", 'a"b', "a\\b", "a\n", FORGERY, "\xe9", "\x1b[2J", "a,b"]
+    )
+    def test_another_is_replaced(self, client, lines, given):
+        """What could be taken for something else is never written or sent back."""
+        response = client.get("/healthz", environ_overrides={"HTTP_X_REQUEST_ID": given})
+        assert MADE_ID.fullmatch(response.headers["X-Request-ID"])
+        assert lines()[0]["request_id"] == response.headers["X-Request-ID"]
+
+    def test_trigger_gets_it_too(self, client, world):
+        """A call of ours can be found again in the log of whoever got it."""
+        owner = world.account()
+        task, key = world.task(owner), world.key(owner)
+        response = delete(client, task, key)
+        [request] = world.standin.requests
+        assert request.headers["x-request-id"] == response.headers["X-Request-ID"]
+
+    def test_without_one_each_request_has_its_own(self, client):
+        """Two requests are never mixed up."""
+        made = {client.get("/healthz").headers["X-Request-ID"] for _ in range(3)}
+        assert len(made) == 3
+
+
+class TestForgery:
+    """No value, wherever it came from, can begin a line or a field of its own."""
+
+    @pytest.mark.parametrize("header", ["HTTP_X_API_KEY", "HTTP_AUTHORIZATION", "HTTP_USER_AGENT"])
+    @pytest.mark.parametrize("value", [FORGERY, '", "status": 200, "x": "', "\x1b[2J\x00\x85"])
+    def test_not_from_a_header(self, client, lines, header, value):
+        """Headers are not logged, or only as values."""
+        body = '{"id": "0d9a3c1e-6a83-4b8c-9d52-6f2c4e1a7b10"}'
+        client.delete("/api/tasks", data=body, environ_overrides={header: value})
+        [line] = lines()
+        assert (line["event"], line["status"]) == ("request", 401)
+
+    @pytest.mark.parametrize("path", ["/%0d%0a%7B%22event%22%3A1%7D", "/\u2028", "/%22%2C%22x"])
+    def test_not_from_a_path(self, client, lines, path):
+        """An unknown path is a caller's text."""
+        client.get(path)
+        [line] = lines()
+        assert (line["event"], line["status"]) == ("request", 404)
+
+    def test_not_from_a_method(self, client, lines):
+        """A method is a caller's text too."""
+        client.open("/healthz", method='GET", "level": "x\u2028')
+        [line] = lines()
+        assert (line["level"], line["status"]) == ("info", 405)
+
+    def test_not_from_a_row(self, client, world, lines):
+        """Other programs write the host's tables."""
+        owner = world.account()
+        task = world.task(owner, schedule=False, trigger_schedule_id=FORGERY)
+        delete(client, task, world.key(owner))
+        [line] = lines()
+        assert (line["event"], line["schedule"]) == ("request", FORGERY)
+
+
+class TestRecord:
+    """`record()` collects what `note()` is told, and writes it once."""
+
+    def test_a_later_note_replaces_an_earlier(self, written):
+        """A line says what was last known."""
+        with log.record("event", step="one"):
+            log.note(step="two", status=200)
+        line = json.loads(written.getvalue())
+        assert (line["event"], line["step"], line["status"]) == ("event", "two", 200)
+
+    def test_it_is_written_whatever_happens(self, written):
+        """A block that raises has its line all the same."""
+        with pytest.raises(ZeroDivisionError), log.record("event", zero=0) as notes:
+            notes["step"] = 1 / notes["zero"]
+        assert json.loads(written.getvalue())["event"] == "event"
+
+    def test_an_inner_one_is_a_line_of_its_own(self, written):
+        """Notes go to the innermost record."""
+        with log.record("outer"):
+            with log.record("inner"):
+                log.note(x=1)
+            log.note(y=2)
+        inner, outer = map(json.loads, written.getvalue().splitlines())
+        assert (inner["event"], inner["x"], "y" in inner) == ("inner", 1, False)
+        assert (outer["event"], outer["y"], "x" in outer) == ("outer", 2, False)
+
+    def test_threads_have_their_own(self, written):
+        """What one request notes is never in another's line."""
+        barrier = threading.Barrier(4, timeout=10)
+
+        def work(number):
+            with log.record("event", number=number):
+                barrier.wait()
+                log.note(noted=number)
+                barrier.wait()
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        lines = [json.loads(line) for line in written.getvalue().splitlines()]
+        assert sorted((line["number"], line["noted"]) for line in lines) == [
+            (number, number) for number in range(4)
+        ]
+
+    def test_a_note_outside_of_any_is_dropped(self, written):
+        """Rooms may note what they know, whoever calls them."""
+        log.note(x=1)
+        assert (log.noted("x"), written.getvalue()) == (None, "")
+
+    def test_what_is_absent_is_left_out_and_what_is_false_is_not(self, written):
+        """None says nothing; 0, False and the empty text do."""
+        with log.record("event", a=None, b=False, c=0, d=""):
+            pass
+        line = json.loads(written.getvalue())
+        assert (line["b"], line["c"], line["d"], "a" in line) == (False, 0, "", False)
+
+    def test_a_traceback_is_part_of_its_line(self, written):
+        """An error is one JSON object too, however many lines its traceback has."""
+        try:
+            raise RuntimeError("why")
+        except RuntimeError:
+            log.logger.exception("unexpected error")
+        [line] = map(json.loads, written.getvalue().splitlines())
+        assert line["event"] == "unexpected error"
+        assert line["traceback"].splitlines()[-1] == "RuntimeError: why"
+
+
+class TestTerminal:
+    """On a terminal the log is text to read."""
+
+    @pytest.fixture
+    def screen(self):
+        """A terminal that the log writes to; call it to read what is on it."""
+        ours, theirs = os.openpty()
+        with open(ours, "rb", buffering=0) as screen, open(theirs, "w") as terminal:
+            log.configure(terminal)
+            yield lambda: screen.read(10_000).decode().replace("\r\n", "\n")
+            log.configure(sys.stdout)
+
+    def test_a_line_is_time_level_event_and_fields(self, screen):
+        """No JSON around it, and the fields in the order of their notes."""
+        with log.record("request", method="GET"):
+            log.note(status=200, task=None)
+        pattern = r'\d{4}-\d\d-\d\dT[\d:.]+Z info request method="GET" status=200 ms=[\d.]+\n'
+        assert re.fullmatch(pattern, screen())
+
+    def test_a_value_can_not_forge_a_line_or_a_field(self, screen):
+        """Values are encoded as in JSON, the terminal's own control codes included."""
+        with log.record("request", schedule=FORGERY, task='x" status=200', route="\x1b[2J\x9b"):
+            pass
+        text = screen()
+        assert text.count("\n") == 1
+        assert r'schedule="\r\n{\"event\": \"forged\"}\n"' in text
+        assert r'task="x\" status=200"' in text
+        assert r'route="\u001b[2J\u009b"' in text
+
+    def test_a_traceback_is_readable(self, screen):
+        """It follows its line as Python writes it."""
+        try:
+            raise RuntimeError("why")
+        except RuntimeError:
+            log.logger.exception("unexpected error")
+        first, *_, last = screen().splitlines()
+        assert first.endswith("error unexpected error")
+        assert last == "RuntimeError: why"
