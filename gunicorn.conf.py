@@ -1,5 +1,9 @@
 """gunicorn's settings; plain `gunicorn` in this folder finds them. See docs/deployment.md."""
 
+import os as _os
+import shutil as _shutil
+import tempfile as _tempfile
+
 from recoup.config import Config as _Config
 from recoup.config import ConfigError as _ConfigError
 
@@ -14,7 +18,8 @@ wsgi_app = "wsgi:app"
 
 workers = _config.web_concurrency
 threads = _config.web_threads
-worker_class = "gthread"
+# gthread, but no client holds a thread for ever.
+worker_class = "recoup.worker.Worker"
 
 # Seconds. A worker whose main thread stops answering for this long is replaced; a request may
 # take longer than that.
@@ -28,10 +33,17 @@ preload_app = False
 # It would write below $HOME at each start, and nobody uses it.
 control_socket_disable = True
 
-# Seconds without a byte of a request's body before the client is given up.
-_BODY_SECONDS = 5
+
+def when_ready(server):
+    """Make a folder for the workers, which start next, to count in; see recoup/metrics.py."""
+    # In memory, unless told otherwise: writing to a mapped file kills the worker if a disk is full.
+    memory = "/dev/shm"  # noqa: S108
+    in_memory = "TMPDIR" not in _os.environ and _os.access(memory, _os.W_OK)
+    folder = _tempfile.mkdtemp(prefix="recoup-metrics-", dir=memory if in_memory else None)
+    _os.chown(folder, server.cfg.uid, server.cfg.gid)
+    _os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
 
 
-def pre_request(worker, req):
-    """Keep a body that never ends from holding a thread for ever."""
-    req.unreader.sock.settimeout(_BODY_SECONDS)
+def on_exit(server):
+    """Remove what the workers have counted, as counting begins anew with the next start."""
+    _shutil.rmtree(_os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)

@@ -6,7 +6,7 @@ from uuid import uuid4
 from flask import Flask, Response, g, request
 from flask_cors import CORS
 
-from recoup import api, cli, db, errors, health, log
+from recoup import api, cli, db, docs, errors, health, log, metrics, openapi
 from recoup.auth import Authenticator
 from recoup.config import Config
 from recoup.deletion import Deleter
@@ -40,9 +40,13 @@ def create_app(config: Config | None = None) -> Flask:
     app.teardown_appcontext(lambda _: db.release())
 
     app.extensions["recoup"] = _make_service(config)
+    app.extensions["recoup.config"] = config
 
     app.register_blueprint(api.blueprint)
     app.register_blueprint(health.blueprint)
+    app.register_blueprint(metrics.blueprint)
+    app.register_blueprint(openapi.blueprint)
+    app.register_blueprint(docs.blueprint)
     cli.init_app(app)
     errors.init_app(app)
     CORS(
@@ -90,14 +94,14 @@ def _make_privy(config: Config) -> Privy | None:
 
 
 def _log_requests(app: Flask) -> None:
-    """Write one line a request, under an id that the caller and Trigger.dev get too."""
+    """Write one line a request, under an id that the caller and Trigger.dev get too; count it."""
 
     @app.before_request
     def begin() -> None:
         given = request.headers.get("X-Request-ID", "")
         request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex
         g.record = log.record("request", request_id=request_id, method=request.method)
-        g.record.__enter__()
+        g.notes = g.record.__enter__()
         log.note(route=request.url_rule and request.url_rule.rule)
 
     @app.after_request
@@ -109,3 +113,4 @@ def _log_requests(app: Flask) -> None:
     @app.teardown_request
     def end(_: BaseException | None) -> None:
         g.record.__exit__(None, None, None)
+        metrics.count_request(g.notes)

@@ -5,7 +5,6 @@ import secrets
 import sys
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import click
@@ -15,9 +14,11 @@ from flask.cli import AppGroup, FlaskGroup
 
 from recoup import log
 from recoup.auth import API_KEY_PREFIX
+from recoup.cli_reconcile import reconcile_tasks, restore_schedules
 from recoup.config import Config
 from recoup.db import DatabaseFailed
 from recoup.deletion import DeletionPending, DeletionRolledBack, DeletionUnfinished, TaskNotFound
+from recoup.doctor import doctor
 from recoup.errors import FAILURES, describe
 from recoup.migrations import upgrade
 from recoup.models import Account, AccountApiKey
@@ -31,11 +32,16 @@ class _Group(AppGroup):
         try:
             return super().invoke(ctx)
         except (DatabaseFailed, peewee.PeeweeException) as error:
-            raise click.ClickException(f"the database failed: {error}") from error
+            raise click.ClickException(f"the database failed: {_one_line(error)}") from error
         except TaskNotFound:
             raise click.ClickException("there is no such task") from None
         except (DeletionRolledBack, DeletionPending, DeletionUnfinished) as error:
-            raise click.ClickException(f"{FAILURES[type(error)]} ({describe(error)})") from error
+            reason = _one_line(describe(error))
+            raise click.ClickException(f"{FAILURES[type(error)]} ({reason})") from error
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
 
 
 database_group = _Group("db", help="The database's tables.")
@@ -69,7 +75,10 @@ class _Instant(click.ParamType[datetime]):
             self.fail(f"{value!r} has no time zone; add Z for UTC.", param, ctx)
         if instant <= datetime.now(UTC):
             self.fail(f"{value!r} is in the past.", param, ctx)
-        return instant
+        try:
+            return instant.astimezone(UTC)
+        except OverflowError:
+            self.fail(f"{value!r} is too far in the future.", param, ctx)
 
 
 @keys_group.command("create")
@@ -126,6 +135,10 @@ def recover_tasks() -> None:
         sys.exit(1)
 
 
+tasks_group.add_command(reconcile_tasks)
+tasks_group.add_command(restore_schedules)
+
+
 @config_group.command("check")
 def check_config() -> None:
     """Show each setting, with secrets masked; exit with 1 if any is missing or wrong."""
@@ -133,28 +146,28 @@ def check_config() -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if value is not None and not field.repr:
-            value = _mask(value)
+            value = _mask(field.name, value)
         click.echo(f"{field.name.upper()}={'' if value is None else value}")
 
 
-def _mask(value: object) -> str:
-    """Show of a URL all but the password, and of a secret whether it is there."""
-    if not isinstance(value, str) or "://" not in value:
+def _mask(name: str, value: object) -> str:
+    """Show of a URL all but the password and the options, of a secret only that it is there."""
+    if not name.endswith("_url"):
         return "********"
-    parts = urlsplit(value)
-    if parts.password is None and not parts.query:
-        return value
-    user, host = parts.username or "", parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{user}:********@{host}{parts.path}"
+    scheme, _, rest = str(value).partition("://")
+    credentials, at, place = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    password = ":********" if colon else ""
+    return f"{scheme}://{user}{password}{at}{place.partition('?')[0]}"
 
 
 def init_app(app: Flask) -> None:
     """Put the commands under `flask`."""
-    for group in _GROUPS:
-        app.cli.add_command(group)
+    for command in _COMMANDS:
+        app.cli.add_command(command)
 
 
-_GROUPS = (database_group, keys_group, tasks_group, config_group)
+_COMMANDS = (database_group, keys_group, tasks_group, config_group, doctor)
 
 
 class _Recoup(FlaskGroup):
@@ -180,5 +193,7 @@ main = _Recoup(
     add_version_option=False,
     help="Operate Recoup's task deletion: its database, API keys, tasks and settings.",
 )
-for _group in _GROUPS:
-    main.add_command(_group)
+# Flask's `--app`, `--debug` and `--env-file`; the last looks for `.env` in the folders above too.
+main.params.clear()
+for _command in _COMMANDS:
+    main.add_command(_command)

@@ -6,18 +6,28 @@ for people. A variable that is set but empty counts as unset.
 
 import base64
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import UUID
 
 import click
+import psycopg
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from dotenv import dotenv_values
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
+from psycopg.conninfo import conninfo_to_dict
 
 DEFAULT_DATABASE_URL = "sqlite:///instance/recoup.sqlite3"
+# With what a secret key of each begins.
+TRIGGER_ENVIRONMENTS = {
+    "dev": "tr_dev_",
+    "staging": "tr_stg_",
+    "prod": "tr_prod_",
+    "preview": "tr_preview_",
+}
 
 
 class ConfigError(click.ClickException):
@@ -39,9 +49,11 @@ class Config:
     database_url: str = field(repr=False)
     database_pool_size: int
     trigger_secret_key: str = field(repr=False)
+    trigger_environment: str | None
     trigger_api_url: str
     trigger_deadline_seconds: float
     trigger_proxy_url: str | None = field(repr=False)
+    trigger_task_identifier: str
     privy_project_secret: str = field(repr=False)
     privy_app_id: str | None
     privy_jwt_verification_key: EllipticCurvePublicKey | None = field(repr=False)
@@ -94,6 +106,19 @@ def _check_database_url(url: str) -> None:
         raise ValidationError("must begin with sqlite:///, postgres:// or postgresql://.")
     if scheme == "sqlite" and (rest in ("", "/", "/:memory:") or not rest.startswith("/")):
         raise ValidationError("must name a file: sqlite:///relative or sqlite:////absolute.")
+    if scheme != "sqlite":
+        _check_postgres_address(rest)
+
+
+def _check_postgres_address(address: str) -> None:
+    """Refuse what libpq would fail on with a message that quotes it, the password included."""
+    try:
+        parts = conninfo_to_dict(f"postgresql://{address}")
+    except (psycopg.Error, UnicodeDecodeError):
+        parts = {"port": "unknown"}
+    numbers = re.fullmatch(r"[0-9,]*", str(parts.get("port", "")))
+    if not numbers or "@" in str(parts.get("host", "")):
+        raise ValidationError("is not valid; percent-encode what is special in a password.")
 
 
 _TYPE_ERRORS: dict[str, Any] = {"required": "is required.", "invalid": "is not valid."}
@@ -111,10 +136,15 @@ def _number(default: int, low: int, high: int) -> fields.Integer:
     return fields.Integer(load_default=default, validate=limits, error_messages=_NUMBER_ERRORS)
 
 
+def _one_of(*values: str) -> validate.OneOf:
+    return validate.OneOf(values, error=f"must be one of: {', '.join(values)}.")
+
+
 class _Settings(Schema):
     DATABASE_URL = _text(load_default=DEFAULT_DATABASE_URL, validate=_check_database_url)
     DATABASE_POOL_SIZE = _number(10, 1, 1000)
     TRIGGER_SECRET_KEY = _text(required=True, validate=_printable)
+    TRIGGER_ENVIRONMENT = _text(load_default=None, validate=_one_of(*TRIGGER_ENVIRONMENTS))
     TRIGGER_API_URL = _text(load_default="https://api.trigger.dev", validate=_http_url)
     TRIGGER_DEADLINE_SECONDS = fields.Float(
         load_default=8.0,
@@ -122,6 +152,7 @@ class _Settings(Schema):
         error_messages=_NUMBER_ERRORS,
     )
     TRIGGER_PROXY_URL = _text(load_default=None, validate=_http_url)
+    TRIGGER_TASK_IDENTIFIER = _text(load_default="customer-prompt-task", validate=_printable)
     PRIVY_PROJECT_SECRET = _text(required=True, validate=_printable)
     PRIVY_APP_ID = _text(load_default=None, validate=_printable)
     PRIVY_JWT_VERIFICATION_KEY = _PublicKey(load_default=None)

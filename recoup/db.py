@@ -8,6 +8,7 @@ Each statement commits by itself, so nothing is held open while somebody else is
 import select
 import sqlite3
 import time
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ class ConstraintFailed(DatabaseFailed):
     """A foreign key or a unique constraint stood against a statement."""
 
 
+class AnswerLost(DatabaseFailed):
+    """The statement was sent, and whether it was or will be carried out is not known."""
+
+
 def connect(config: Config) -> peewee.Database:
     """Make this process's database; its connections are opened when they are needed."""
     scheme, _, rest = config.database_url.partition("://")
@@ -54,7 +59,8 @@ def run(sql: str, *params: object) -> tuple[list[Row], int]:
 
     Raises:
         ConstraintFailed: a foreign key or unique constraint is against it.
-        DatabaseFailed: anything else.
+        AnswerLost: it may have been carried out, or be yet.
+        DatabaseFailed: anything else; it was not carried out.
     """
     try:
         cursor = database.execute_sql(_translate(sql, is_postgres()), params)
@@ -67,8 +73,19 @@ def run(sql: str, *params: object) -> tuple[list[Row], int]:
         psycopg.Error,
         sqlite3.Error,
     ) as error:
-        raise DatabaseFailed(str(error)) from error
+        kind = AnswerLost if _answer_is_lost(error) else DatabaseFailed
+        release()  # it may be lost, and the thread's next statement needs one that isn't
+        raise kind(str(error)) from error
     return rows, cursor.rowcount
+
+
+def _answer_is_lost(error: Exception) -> bool:
+    """Whether a statement was sent and the server has not said what became of it.
+
+    What Postgres says has an SQLSTATE; SQLite is no server.
+    """
+    said = getattr(getattr(error, "orig", error), "sqlstate", None)
+    return is_postgres() and not database.is_closed() and said is None
 
 
 def release() -> None:
@@ -103,7 +120,8 @@ _SQLITE = {
 
 
 def _sqlite(path: str, pool: dict[str, int]) -> peewee.Database:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # opening the file will fail then
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     pragmas = {
         "busy_timeout": WAIT_SECONDS * 1000,
         "foreign_keys": 1,
@@ -135,9 +153,9 @@ class _BoundedConnection(psycopg.Connection[Row]):
     other clients; and a server that is frozen can't measure it.
     """
 
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = WAIT_SECONDS) -> Any:
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         try:
-            return super().wait(gen, interval, timeout)
+            return super().wait(gen, interval, timeout or WAIT_SECONDS)
         except psycopg.errors._WaitTimeout:
             self._try_cancel(timeout=1)
             self.close()
@@ -162,6 +180,11 @@ class _PostgresPool(PooledPostgresqlDatabase):
             self._connect_failed_at = time.monotonic()
             raise
 
+    def rollback(self) -> None:
+        # A lost connection has nothing to roll back, and saying so would hide why it was lost.
+        if not self.connection().closed:  # type: ignore[no-untyped-call]
+            super().rollback()
+
     def _pausing(self) -> bool:
         return time.monotonic() - self._connect_failed_at < CONNECT_PAUSE_SECONDS
 
@@ -170,8 +193,9 @@ class _PostgresPool(PooledPostgresqlDatabase):
 
         An idle connection has nothing to read but the news of its end.
         """
-        if conn.closed:
-            return True
-        poll = select.poll()
-        poll.register(conn.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        if not conn.closed:
+            poll = select.poll()
+            poll.register(conn.fileno(), select.POLLIN)
+            if poll.poll(0):
+                conn.close()  # peewee only forgets it
+        return bool(conn.closed)

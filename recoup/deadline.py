@@ -7,6 +7,7 @@ late for it. Here the time of one exchange is counted from connecting to the las
 import http.client
 import io
 import socket
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,7 +17,9 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 CONNECT_SECONDS = 3.0
-BODY_LIMIT_BYTES = 64 * 1024
+SHORTEST_SECONDS = 0.001
+# A page of a hundred schedules must fit.
+BODY_LIMIT_BYTES = 1024 * 1024
 
 
 class Deadline:
@@ -44,7 +47,7 @@ def make_session(pool_size: int, proxy_url: str | None = None) -> requests.Sessi
     The environment is not looked at: a `.netrc` entry would replace our credentials, and a
     proxy is a setting of ours.
     """
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False
     session.headers["Accept-Encoding"] = "identity"
     if proxy_url:
@@ -64,7 +67,7 @@ def exchange(
         requests.RequestException: no whole answer came. A success whose body broke off is an
             answer all the same: what counts was said in its first line.
     """
-    timeout = urllib3.Timeout(total=seconds, connect=min(CONNECT_SECONDS, seconds))
+    timeout = urllib3.Timeout(total=seconds, connect=CONNECT_SECONDS)
     response = session.request(
         method,
         url,
@@ -76,11 +79,18 @@ def exchange(
     with response:
         try:
             body = response.raw.read(BODY_LIMIT_BYTES)
+            if len(body) < BODY_LIMIT_BYTES:
+                response.raw.read(1)  # There is no more, or, if it broke off, an error.
         except (urllib3.exceptions.HTTPError, OSError) as error:
             if not response.ok:
                 raise requests.ConnectionError(error) from error
             body = b""
     return Answer(response.status_code, response.headers, body)
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Look at no redirect: requests parses it, and may fail, even if it shall not follow."""
 
 
 class _BoundedReader(io.RawIOBase):
@@ -101,7 +111,11 @@ class _BoundedReader(io.RawIOBase):
             if left <= 0:
                 raise TimeoutError("the response took longer than its deadline")
             self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
+        try:
+            return self._raw.readinto(buffer)
+        except ssl.SSLError as error:
+            # As an SSL error it would look like one of the handshake, before anything was sent.
+            raise ConnectionAbortedError("the encryption broke off") from error
 
     def close(self) -> None:
         self._raw.close()
@@ -118,9 +132,27 @@ class _BoundedResponse(http.client.HTTPResponse):
 class _HTTPConnection(urllib3.connection.HTTPConnection):
     response_class = _BoundedResponse
 
+    def _new_conn(self) -> socket.socket:
+        """Share the timeout among a host's addresses; urllib3 would give all of it to each."""
+        deadline = Deadline(self.timeout or CONNECT_SECONDS)
+        try:
+            addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error
+        self.timeout = max(deadline.left(), SHORTEST_SECONDS) / len(addresses)
+        sock = super()._new_conn()
+        self.timeout = max(deadline.left(), SHORTEST_SECONDS)
+        sock.settimeout(self.timeout)
+        return sock
 
-class _HTTPSConnection(urllib3.connection.HTTPSConnection):
-    response_class = _BoundedResponse
+
+class _HTTPSConnection(_HTTPConnection, urllib3.connection.HTTPSConnection):
+    def connect(self) -> None:
+        """Connect; a TLS handshake that hangs or is cut off is no connection either."""
+        try:
+            super().connect()
+        except (TimeoutError, ConnectionError) as error:
+            raise urllib3.exceptions.NewConnectionError(self, f"TLS: {error}") from error
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):

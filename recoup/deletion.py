@@ -17,7 +17,7 @@ from typing import Protocol
 from uuid import uuid4
 
 from recoup import log, statements
-from recoup.db import ConstraintFailed, DatabaseFailed, release
+from recoup.db import AnswerLost, ConstraintFailed, DatabaseFailed, release
 from recoup.deadline import Deadline
 from recoup.trigger import CancelFailed, CancelReport
 
@@ -154,9 +154,10 @@ class Deleter:
             )
         except ConstraintFailed:
             raise TaskNotFound from None
-        except DatabaseFailed:
-            # A lost connection doesn't tell whether the mark was written.
-            self._remove(mark)
+        except AnswerLost as error:
+            # Where there is no mark to remove, one may come yet, from a server that was given up.
+            if not self._remove(mark):
+                raise DeletionUnfinished from error
             raise
 
     def _wait_for_another(self, task_id: str, deadline: Deadline) -> None:

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from flask import Flask
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from recoup import log
@@ -47,6 +48,8 @@ def init_app(app: Flask) -> None:
     for failure in FAILURES:
         app.register_error_handler(failure, _failed)
     app.register_error_handler(BadRequest, _bad_request)
+    # gunicorn reads a chunked body as the app does, and finds only then that it is none.
+    app.register_error_handler(ParseException, _bad_request)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
 
@@ -56,7 +59,7 @@ def _invalid_body(error: InvalidBody) -> Answer:
     return body, 400
 
 
-def _bad_request(error: BadRequest) -> Answer:
+def _bad_request(error: Exception) -> Answer:
     """Answer a body that never came whole."""
     return _invalid_body(InvalidBody("Invalid JSON body"))
 
@@ -92,5 +95,7 @@ def _http_error(error: HTTPException) -> Answer:
 
 def _unexpected(error: Exception) -> Answer:
     log.note(level=logging.ERROR, error=type(error).__name__)
-    log.logger.exception("unexpected error")
+    log.logger.exception(
+        "unexpected error", extra={"fields": {"request_id": log.noted("request_id")}}
+    )
     return {"status": "error", "error": "Internal server error"}, 500

@@ -84,10 +84,13 @@ def _email_addresses(answer: Answer) -> Sequence[str]:
     field_of_type = {"email": "address", "google_oauth": "email"}
     try:
         accounts = json.loads(answer.body)["linked_accounts"]
-        return [
+        addresses = [
             account[field_of_type[account["type"]]]
             for account in accounts
             if account["type"] in field_of_type
         ]
+        if not all(isinstance(address, str) for address in addresses):
+            raise TypeError("an address is no text")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise PrivyFailed("Privy answered with something else than a user") from error
+    return addresses

@@ -5,7 +5,7 @@ import random
 import threading
 import time
 
-from recoup import log, statements
+from recoup import log, metrics, statements
 from recoup.db import DatabaseFailed, release
 from recoup.deletion import Deleter, DeletionUnfinished
 
@@ -23,8 +23,9 @@ def recover_expired(deleter: Deleter) -> tuple[list[str], list[str]]:
     standing: list[str] = []
     try:
         for task_id in statements.expired_marks(MOST_PER_SWEEP):
-            with log.record("recovery", task=task_id):
+            with log.record("recovery", task=task_id) as notes:
                 _recover(deleter, task_id, deleted, standing)
+            metrics.count_recovery(notes)
     finally:
         release()
     return deleted, standing

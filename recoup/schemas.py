@@ -1,11 +1,16 @@
-"""The body of a request: bytes to a checked value, or a reason that the caller can act on."""
+"""Bodies: a request's bytes to a checked value, or to a reason that the caller can act on.
+
+The schemas of answers are what `/openapi.json` promises; `errors.py` makes the answers.
+"""
 
 import json
 import re
 from typing import Any, NoReturn, cast
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
+# The contract's own, and a task of the demo.
+EXAMPLE_ID = "aade2bce-55c7-468e-a606-c4e76fb2ea2a"
 # Narrower than `uuid.UUID()`, which takes braces, `urn:uuid:` and any script's digits.
 _CANONICAL_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -39,15 +44,66 @@ class CanonicalUUID(fields.UUID):
         return super()._deserialize(value, *args, **kwargs)
 
 
-class DeleteTaskSchema(Schema):
+class _Body(Schema):
+    class Meta:
+        unknown = EXCLUDE
+
+
+class DeleteTaskRequest(_Body):
     """`{"id": "<uuid>"}`; what else is in it is ignored."""
 
     error_messages = {"type": "Body must be a JSON object"}
 
-    id = CanonicalUUID(required=True)
+    id = CanonicalUUID(
+        required=True,
+        metadata={
+            "description": "UUID of the task to delete",
+            "example": EXAMPLE_ID,
+        },
+    )
 
 
-_delete_task = DeleteTaskSchema(unknown=EXCLUDE)
+def _status(word: str) -> fields.String:
+    return fields.String(required=True, validate=validate.OneOf([word]))
+
+
+def _sentence(description: str) -> fields.String:
+    return fields.String(required=True, metadata={"description": description})
+
+
+class DeleteTaskResponse(_Body):
+    """The task is gone, and its schedule with it."""
+
+    status = _status("success")
+
+
+class DeleteTaskFailureResponse(_Body):
+    """The task was not deleted."""
+
+    status = _status("error")
+    error = _sentence("What went wrong, for people")
+
+
+class DeleteTaskValidationErrorResponse(DeleteTaskFailureResponse):
+    """The body is not what it must be."""
+
+    missing_fields = fields.List(
+        fields.Raw(metadata={"oneOf": [{"type": "string"}, {"type": "integer"}]}),
+        required=True,
+        metadata={"description": "Path to the first wrong field; empty: the body as a whole"},
+    )
+
+
+class Error(_Body):
+    """The caller is not known, or may not do this."""
+
+    error = fields.Integer(
+        required=True, metadata={"format": "int32", "description": "The status once more"}
+    )
+    message = _sentence("Why, for people")
+
+
+_delete_task = DeleteTaskRequest()
 
 
 def read_task_id(body: bytes) -> str:

@@ -6,6 +6,7 @@ databases take for their own type. Each function is one statement and may raise 
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from recoup.db import run
@@ -40,10 +41,16 @@ LIMIT 1
 
 
 def account_of_emails(emails: Sequence[str]) -> str | None:
-    """Return the account that one of `emails` belongs to."""
+    """Return the account that one of `emails` belongs to; of several, the oldest entry's."""
     marks = ", ".join("?" for _ in emails)
-    rows, _ = run(f"SELECT account_id FROM account_emails WHERE email IN ({marks})", *emails)
+    rows, _ = run(ACCOUNT_OF_EMAILS.replace("...", marks), *emails)
     return str(rows[0][0]) if rows else None
+
+
+ACCOUNT_OF_EMAILS = """
+SELECT account_id FROM account_emails WHERE email IN (...)
+ORDER BY updated_at LIMIT 1
+"""
 
 
 def find_task(task_id: str, caller: str, admin_organization: str | None) -> Task | None:
@@ -149,3 +156,22 @@ EXPIRED_MARKS = """
 SELECT task_id FROM task_deletions WHERE lease_expires_at <= {now}
 ORDER BY lease_expires_at LIMIT ?
 """
+
+
+def count_marks() -> tuple[int, float]:
+    """Return how many marks there are, and how many seconds ago the oldest was placed."""
+    [(count, oldest, now)], _ = run(COUNT_MARKS)
+    return count, (_instant(now) - _instant(oldest)).total_seconds() if count else 0.0
+
+
+COUNT_MARKS = "SELECT count(*), min(requested_at), {now} FROM task_deletions"
+
+
+def read_clock() -> datetime:
+    """Return the database's time."""
+    [(now,)], _ = run("SELECT {now}")
+    return _instant(now)
+
+
+def _instant(value: datetime | str) -> datetime:
+    return datetime.fromisoformat(str(value))

@@ -13,13 +13,16 @@ How the server answers is read off its source, trigger.dev's
 import json
 import random
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 from urllib.parse import quote
 
 import requests
 import urllib3
 
+from recoup import log
 from recoup.deadline import Answer, Deadline, exchange, make_session
 
 FIRST_BACKOFF_SECONDS = 0.1
@@ -27,6 +30,8 @@ FIRST_BACKOFF_SECONDS = 0.1
 ATTEMPT_SHARE = 0.5
 # Said by a proxy in between, which lost sight of what the server behind it did.
 GATEWAY_FAILED = (502, 504)
+# Encoded or not, these name no schedule in a URL but the folder, and the one above.
+DOT_SEGMENTS = (".", "..")
 
 
 class Verdict(Enum):
@@ -43,11 +48,14 @@ class CancelReport:
     """What happened in one cancel, for the log.
 
     `in_doubt`: Trigger.dev may have acted on an attempt whose answer never came.
-    `missing`: it knew neither the schedule's id nor the task's deduplication key.
+    `missing`: it knew neither the schedule's id nor the task's deduplication key, and it was
+    not us who had it deleted.
+    `upstream_statuses`: of each attempt, None for one without an answer.
     """
 
     attempts: int = 0
     upstream_status: int | None = None
+    upstream_statuses: list[int | None] = field(default_factory=list)
     reason: str | None = None
     missing: bool = False
     in_doubt: bool = False
@@ -61,8 +69,8 @@ class CancelFailed(Exception):
         self.report = report
 
 
-class TriggerSchedules:
-    """Schedules at one Trigger.dev environment. Threads may share it."""
+class SchedulesRoute:
+    """The schedules route of one Trigger.dev environment. Threads may share it."""
 
     def __init__(
         self, api_url: str, secret_key: str, *, pool_size: int = 10, proxy_url: str | None = None
@@ -70,6 +78,25 @@ class TriggerSchedules:
         self._url = api_url.rstrip("/") + "/api/v1/schedules"
         self._session = make_session(pool_size, proxy_url)
         self._session.headers["Authorization"] = f"Bearer {secret_key}"
+
+    def look(self, seconds: float) -> Answer:
+        """Read the list's first schedule, which takes a key that is right and changes nothing.
+
+        Raises:
+            requests.RequestException: no answer came.
+        """
+        return self._send("GET", (), seconds, params={"perPage": 1})
+
+    def _send(self, method: str, path: tuple[str, ...], seconds: float, **options: Any) -> Answer:
+        """Send one request to what `path` names below the route."""
+        url = "/".join((self._url, *(quote(part, safe="") for part in path)))
+        # A header that is None is not sent.
+        headers = {"X-Request-ID": log.noted("request_id")}
+        return exchange(self._session, method, url, seconds, headers=headers, **options)
+
+
+class TriggerSchedules(SchedulesRoute):
+    """Cancels schedules."""
 
     def cancel(self, schedule_id: str | None, task_id: str, deadline: Deadline) -> CancelReport:
         """Cancel a task's schedule, by its id and, where that is unknown, by the task's own id.
@@ -79,48 +106,58 @@ class TriggerSchedules:
         """
         report = CancelReport()
         for key in filter(None, (schedule_id, task_id)):
+            if key in DOT_SEGMENTS:
+                continue
             if self._delete(key, deadline, report) is Verdict.CANCELLED:
                 return report
-        report.missing = True
+        report.missing = not report.in_doubt
         return report
 
     def _delete(self, key: str, deadline: Deadline, report: CancelReport) -> Verdict:
         """Send DELETE until it is settled; return CANCELLED or MISSING."""
-        backoff = FIRST_BACKOFF_SECONDS
-        while deadline.left() > 0:
-            verdict, wait = self._attempt(key, deadline, report)
-            if verdict in (Verdict.CANCELLED, Verdict.MISSING):
-                return verdict
-            if wait is None:
-                wait = random.uniform(backoff / 2, backoff)
-            if verdict is Verdict.REFUSED or wait >= deadline.left():
-                raise CancelFailed(report)
-            time.sleep(wait)
-            backoff *= 2
-        report.reason = f"out of time, after: {report.reason or 'nothing was sent'}"
+        verdict = persist(lambda left: self._attempt(key, left, report), deadline)
+        if verdict in (Verdict.CANCELLED, Verdict.MISSING):
+            return verdict
+        if verdict is None:
+            report.reason = f"out of time, after: {report.reason or 'nothing was sent'}"
         raise CancelFailed(report)
 
-    def _attempt(
-        self, key: str, deadline: Deadline, report: CancelReport
-    ) -> tuple[Verdict, float | None]:
-        """Send one DELETE; return what it means and the seconds to wait, if the server said."""
-        left = deadline.left()
+    def _attempt(self, key: str, left: float, report: CancelReport) -> tuple[Verdict, float]:
+        """Send one DELETE; return what it means and the seconds that the server said to wait."""
         seconds = left if report.attempts else left * ATTEMPT_SHARE
         report.attempts += 1
         try:
-            answer = exchange(self._session, "DELETE", self._schedule_url(key), seconds)
+            answer = self._send("DELETE", (key,), seconds)
         except requests.RequestException as error:
             report.upstream_status = None
+            report.upstream_statuses.append(None)
             report.reason = type(error).__name__
             report.in_doubt |= _was_sent(error)
-            return Verdict.RETRY, None
+            return Verdict.RETRY, 0.0
         report.upstream_status = answer.status
+        report.upstream_statuses.append(answer.status)
         report.reason = f"Trigger.dev answered {answer.status}"
         report.in_doubt |= answer.status in GATEWAY_FAILED
         return judge(answer), seconds_until_reset(answer, time.time())
 
-    def _schedule_url(self, key: str) -> str:
-        return f"{self._url}/{quote(key, safe='')}"
+
+def persist(
+    attempt: Callable[[float], tuple[Verdict, float]], deadline: Deadline
+) -> Verdict | None:
+    """Attempt, with the seconds that are left, until it is settled or another wait is too long.
+
+    An attempt returns what its answer means, and the seconds that the server said to wait.
+    Returns the last verdict; None if the deadline passed between two attempts.
+    """
+    backoff = FIRST_BACKOFF_SECONDS
+    while (left := deadline.left()) > 0:
+        verdict, wait = attempt(left)
+        wait = max(wait, random.uniform(backoff / 2, backoff))
+        if verdict is not Verdict.RETRY or wait >= deadline.left():
+            return verdict
+        time.sleep(wait)
+        backoff *= 2
+    return None
 
 
 def judge(answer: Answer) -> Verdict:
@@ -141,14 +178,17 @@ def judge(answer: Answer) -> Verdict:
     return Verdict.REFUSED
 
 
-def seconds_until_reset(answer: Answer, now: float) -> float | None:
-    """Return how long a rate-limited caller has to wait, `now` in unix seconds."""
+def seconds_until_reset(answer: Answer, now: float) -> float:
+    """Return how long a rate-limited caller has to wait, `now` in unix seconds.
+
+    0 where the server doesn't say, or the moment has passed by our clock.
+    """
     if answer.status != 429:
-        return None
+        return 0.0
     try:
         return max(0.0, int(answer.headers["x-ratelimit-reset"]) / 1000 - now)
-    except (KeyError, ValueError):
-        return None
+    except (KeyError, ValueError, OverflowError):
+        return 0.0
 
 
 def _says_schedule_not_found(body: bytes) -> bool:

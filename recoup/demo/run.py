@@ -35,7 +35,8 @@ START_SECONDS = 30
 
 def run(gunicorn: str, port: int) -> int:
     """Run the demo on 127.0.0.1:`port` until Ctrl-C; return the exit code."""
-    signal.signal(signal.SIGTERM, _end)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     _check_free(port)
     with TemporaryDirectory(prefix="recoup-demo-") as folder, StandIn() as standin:
         environ = _environment(folder, standin)

@@ -76,6 +76,9 @@ class SchedulesAPI:
                 return self._collection(request, authorization)
             if request.schedule_id is not None:
                 return self._member(request, request.schedule_id, authorization)
+            key, _, action = request.route.removeprefix(f"{ROOT}/").partition("/")
+            if (request.method, action) == ("POST", "deactivate"):
+                return self._deactivate(key, authorization)
         return NO_PAGE
 
     def _collection(self, request: Request, authorization: str) -> Answer:
@@ -97,6 +100,16 @@ class SchedulesAPI:
             del self.schedules[schedule["id"]]
             return json_answer(200, {"id": schedule["id"]})
         return json_answer(200, schedule) if request.method == "GET" else CRASHED
+
+    def _deactivate(self, key: str, authorization: str) -> Answer:
+        """Mirrors apps/webapp/app/routes/api.v1.schedules.$scheduleId.deactivate.ts."""
+        if not self._accepts(authorization):
+            return BAD_KEY
+        schedule = self._find(key)
+        if schedule is None:
+            return NOT_FOUND
+        schedule["active"] = False
+        return json_answer(200, schedule)
 
     def _accepts(self, authorization: str) -> bool:
         # The real server too takes the key without its "Bearer ".

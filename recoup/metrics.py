@@ -1,0 +1,125 @@
+"""`/metrics`, for Prometheus: counted from the notes that make up each line of the log.
+
+Each worker counts in files of its own, in a folder that `gunicorn.conf.py` makes and names in
+`PROMETHEUS_MULTIPROC_DIR` before this is imported; whichever worker is asked adds them all up,
+those of dead workers too. Without that variable there is this process alone.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flask import Blueprint, Response
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from recoup import log, statements
+from recoup.db import DatabaseFailed
+
+DELETION_ROUTE = "/api/tasks"
+# What became of a request to delete: the `state` of its line in the log, or one of two others.
+OUTCOMES = ("deleted", "kept", "in doubt", "marked", "refused", "failed")
+RECOVERIES = ("deleted", "marked", "overtaken")
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
+
+blueprint = Blueprint("metrics", __name__)
+
+_counted = CollectorRegistry()
+_requests = Counter(
+    "recoup_requests",
+    "Requests that were answered, by the rule of their route and the status.",
+    ["route", "status"],
+    registry=_counted,
+)
+_deletions = Histogram(
+    "recoup_deletion_seconds",
+    "How long requests to delete a task took, by what became of them: the state in the log, "
+    "else refused (4xx) or failed (5xx, and nothing was changed).",
+    ["outcome"],
+    buckets=BUCKETS,
+    registry=_counted,
+)
+_cancel_attempts = Counter(
+    "recoup_cancel_attempts",
+    "Calls to Trigger.dev to cancel a schedule, by the status of its answer.",
+    ["status"],
+    registry=_counted,
+)
+_schedules_missing = Counter(
+    "recoup_schedules_missing",
+    "Cancels of which Trigger.dev said 404: it knew neither the schedule nor the task.",
+    registry=_counted,
+)
+_recoveries = Counter(
+    "recoup_recoveries",
+    "Deletions that were found in the middle, by what became of them: deleted, marked (tried "
+    "in vain, and again later) or overtaken (by another worker).",
+    ["outcome"],
+    registry=_counted,
+)
+
+# A rate is blind to the first event of a series that begins with it.
+for _outcome in OUTCOMES:
+    _deletions.labels(_outcome)
+for _outcome in RECOVERIES:
+    _recoveries.labels(_outcome)
+
+
+def count_request(notes: Mapping[str, Any]) -> None:
+    """Count a request by what its line in the log says."""
+    route = notes.get("route")
+    _requests.labels(route or "unknown", notes["status"]).inc()
+    if route == DELETION_ROUTE and notes["method"] == "DELETE":
+        failed = "failed" if notes["status"] >= 500 else "refused"
+        _deletions.labels(notes.get("state", failed)).observe(notes["ms"] / 1000)
+        _count_cancel(notes)
+
+
+def count_recovery(notes: Mapping[str, Any]) -> None:
+    """Count a recovery by what its line in the log says."""
+    _recoveries.labels(notes.get("state", "overtaken")).inc()
+    _count_cancel(notes)
+
+
+def _count_cancel(notes: Mapping[str, Any]) -> None:
+    for status in notes.get("upstream_statuses", ()):
+        _cancel_attempts.labels(status or "none").inc()
+    if notes.get("missing"):
+        _schedules_missing.inc()
+
+
+class _Marks(Collector):
+    """The marks in the database, the same for every worker; left out while it can't be asked."""
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        try:
+            count, seconds = statements.count_marks()
+        except DatabaseFailed as error:
+            log.note(level=logging.WARNING, error=f"DatabaseFailed: {error}")
+            return
+        yield GaugeMetricFamily(
+            "recoup_marks", "Tasks whose deletion has begun and not ended.", value=count
+        )
+        yield GaugeMetricFamily(
+            "recoup_oldest_mark_seconds",
+            "How long ago the oldest of these deletions began; 0 without any.",
+            value=seconds,
+        )
+
+
+_shown = CollectorRegistry()
+_shown.register(_Marks())
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    MultiProcessCollector(_shown)  # type: ignore[no-untyped-call]
+else:
+    _shown.register(_counted)
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Answer all that was counted, in Prometheus' text format."""
+    return Response(generate_latest(_shown), content_type=CONTENT_TYPE_PLAIN_0_0_4)

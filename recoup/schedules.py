@@ -1,0 +1,73 @@
+"""A schedule of Trigger.dev as an object, read from what its API answers or a file of ours.
+
+Mirrors `ScheduleObject` and `ListSchedulesResult` in trigger.dev's
+`packages/core/src/v3/schemas/api.ts`; what is not used here is let through.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, fields, post_load, validate
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """`task` is Trigger.dev's task identifier; `raw` is all that was said of the schedule."""
+
+    id: str
+    task: str
+    cron: str
+    timezone: str
+    active: bool
+    declarative: bool
+    external_id: str | None
+    deduplication_key: str | None
+    raw: dict[str, Any] = field(repr=False)
+
+    @property
+    def lasting_key(self) -> str:
+        """The deduplication key that it has, or gets when it is made again."""
+        return self.deduplication_key or f"restored-{self.id}"
+
+
+class _Tolerant(Schema):
+    class Meta:
+        unknown = EXCLUDE
+
+
+class _Generator(_Tolerant):
+    expression = fields.String(required=True)
+
+
+class ScheduleSchema(_Tolerant):
+    """Loads a `Schedule`."""
+
+    id = fields.String(required=True, validate=validate.Regexp(r"sched_\w+\Z"))
+    type = fields.String(load_default="IMPERATIVE")
+    task = fields.String(required=True)
+    generator = fields.Nested(_Generator, required=True)
+    timezone = fields.String(load_default="UTC")
+    active = fields.Boolean(load_default=True)
+    external_id = fields.String(data_key="externalId", load_default=None, allow_none=True)
+    deduplication_key = fields.String(
+        data_key="deduplicationKey", load_default=None, allow_none=True
+    )
+
+    @post_load(pass_original=True)
+    def make(self, data: dict[str, Any], original: dict[str, Any], **kwargs: Any) -> Schedule:
+        """Return the object; *original* is what was loaded."""
+        cron = data.pop("generator")["expression"]
+        declarative = data.pop("type") == "DECLARATIVE"
+        return Schedule(cron=cron, declarative=declarative, raw=original, **data)
+
+
+class _Pagination(_Tolerant):
+    pages = fields.Integer(data_key="totalPages", required=True)
+    count = fields.Integer(required=True)
+
+
+class PageSchema(_Tolerant):
+    """Loads a page of the list: `data`, and `pagination` with `pages` and `count` in all."""
+
+    data = fields.List(fields.Nested(ScheduleSchema), required=True)
+    pagination = fields.Nested(_Pagination, required=True)

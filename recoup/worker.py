@@ -1,0 +1,81 @@
+"""gunicorn's threaded worker, with an end to how long it waits for a client.
+
+In the plain one a thread waits for a client that has sent half a request, or reads no answer, as
+long as the client likes; and a client that doesn't hang up after its answer is waited for by the
+main thread, so that nobody else gets in. A few such clients stop the service.
+"""
+
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+from gunicorn.http import Request, get_parser
+from gunicorn.http.errors import NoMoreData
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.util import close_graceful
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+# From the first byte of a request to its last; and for an answer to be taken.
+CLIENT_SECONDS = 5
+# Of a worker whose threads all have work; long enough for an idle process to wake up.
+HESITATION_SECONDS = 0.002
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's threaded worker, but for clients that are too slow, and for who accepts.
+
+    The kernel hands a connection to whichever worker asks first. Each hesitates here as it has
+    work, so that one with free threads is first, and none fills up beside idle ones.
+    """
+
+    def accept(self, listener: Any) -> None:
+        """Take a connection that is waiting, if no worker with less to do has taken it."""
+        busy = self.nr_conns - len(self.keepalived_conns) - len(self.pending_conns)
+        time.sleep(HESITATION_SECONDS * min(1, busy / self.cfg.threads))
+        super().accept(listener)
+
+    def handle(self, conn: TConn) -> Any:
+        """Read the next request of a connection and answer it; return what to do with it next."""
+        if conn.parser is None:
+            conn.parser = get_parser(self.cfg, conn.sock, conn.client)
+            conn.parser.unreader = _BoundedUnreader(conn.sock)
+        conn.parser.unreader.deadline = None
+        outcome = super().handle(conn)
+        if not outcome:
+            _hang_up(conn.sock)
+        return outcome
+
+    def handle_request(self, req: Request, conn: TConn) -> Any:
+        """Answer a request; return whether the connection may be used again."""
+        conn.sock.settimeout(CLIENT_SECONDS)
+        try:
+            return super().handle_request(req, conn)
+        except TimeoutError:
+            return False
+
+
+def _hang_up(sock: socket.socket) -> None:
+    """Wait here for the client to hang up too, and leave nothing to wait for in closing."""
+    with suppress(OSError):
+        close_graceful(sock.dup())
+        sock.shutdown(socket.SHUT_RD)
+
+
+class _BoundedUnreader(SocketUnreader):  # type: ignore[misc]
+    """Reads a request's bytes; a client that is too slow counts as one that has hung up."""
+
+    deadline: float | None = None
+
+    def chunk(self, size_hint: int | None = None) -> Any:
+        now = time.monotonic()
+        self.deadline = self.deadline or now + CLIENT_SECONDS
+        if now >= self.deadline:
+            raise NoMoreData
+        self.sock.settimeout(self.deadline - now)
+        try:
+            return super().chunk(size_hint)
+        except TimeoutError:
+            raise NoMoreData from None
+        finally:
+            self.sock.settimeout(CLIENT_SECONDS)

@@ -1,0 +1,93 @@
+"""`/docs` in a real browser: it stays on this host, and a delete made through it is one."""
+
+import json
+import os
+from threading import Thread
+
+import pytest
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from tests.browser import Browser, find_chromium
+
+OPERATION = "#operations-tasks-deleteTask"
+
+
+@pytest.fixture(name="database_url")
+def _database_url(sqlite_url):
+    """One database will do: the page knows of none."""
+    return sqlite_url
+
+
+@pytest.fixture(name="browser")
+def _browser():
+    """A browser; where none is installed, the tests are skipped, unless one is required."""
+    chromium = find_chromium()
+    if chromium is None:
+        message = "no Chromium or Chrome: `apt-get install chromium` has one"
+        required = os.environ.get("RECOUP_REQUIRE_CHROMIUM") == "1"
+        pytest.fail(message) if required else pytest.skip(message)
+    with Browser(chromium) as browser:
+        yield browser
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_request(self, *args):
+        """Say nothing: the service logs its requests itself."""
+
+
+@pytest.fixture(name="url")
+def _url(app):
+    """The address of the app, served by threads of this process."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_QuietHandler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def outside(requests, url):
+    """Return the requests that went to another host than ours."""
+    return [address for address in requests if not address.startswith((f"{url}/", "data:"))]
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/"])
+def test_the_page_loads_from_this_host_alone_and_without_a_complaint(browser, url, path):
+    """With and without a slash it shows the document, asks nobody else and logs no problem."""
+    browser.open(f"{url}{path}")
+    assert "Recoup task deletion" in browser.text(".info .title")
+    assert "/api/tasks" in browser.text(OPERATION)
+    assert f"{url}/openapi.json" in browser.requests
+    assert outside(browser.requests, url) == []
+    assert browser.problems == []
+
+
+def test_the_browser_is_kept_from_sending_a_key_elsewhere(browser, url):
+    """A script in the page that asks another origin is refused by the page's policy."""
+    browser.open(f"{url}/docs")
+    browser.text(".info .title")
+    browser.evaluate("fetch('http://127.0.0.1:1/').catch(error => { window.refused = true })")
+    browser.wait("window.refused")
+    assert "Content Security Policy" in str(browser.problems)
+
+
+def test_a_delete_made_through_the_page_is_a_delete(browser, url, world):
+    """Paste a key, name a task, press Execute: 200, and row and schedule are gone."""
+    owner = world.account()
+    task, other = world.task(owner), world.task(owner)
+    browser.open(f"{url}/docs")
+    browser.click("button.authorize")
+    browser.fill("#api_key_value", world.key(owner))
+    browser.click(".auth-container button.authorize")
+    browser.click("button.btn-done")
+    browser.click(f"{OPERATION} .opblock-summary-control")
+    browser.click(f"{OPERATION} .try-out__btn")
+    browser.fill(f"{OPERATION} textarea.body-param__text", json.dumps({"id": task}))
+    browser.click(f"{OPERATION} button.execute")
+    assert browser.text(f"{OPERATION} .live-responses-table tbody .response-col_status") == "200"
+    assert (world.row(task), world.schedule_ids(task)) == (None, [])
+    assert world.row(other)
+    assert len(world.schedule_ids(other)) == 1
+    assert outside(browser.requests, url) == []
+    assert browser.problems == []
