@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import requests
 
+from tests.canaries import assert_no_canary
 from tests.postgres import _free_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -47,6 +48,8 @@ class Server:
             **settings,
         }
         self._folder = tempfile.TemporaryDirectory(prefix="recoup-server-")
+        # What a server that was killed leaves behind goes with this folder.
+        self._environ.setdefault("TMPDIR", self._folder.name)
         self._out = Path(self._folder.name, "out.log")
         self._err = Path(self._folder.name, "err.log")
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,6 +119,7 @@ class Server:
         """End the server for good and remove its logs."""
         if self._process:
             self.kill()
+            assert_no_canary(self._out.read_text() + self.stderr(), "the server's log")
         self._folder.cleanup()
 
     def log_lines(self) -> list[dict[str, Any]]:
@@ -137,7 +141,9 @@ class Server:
         if request_id:
             headers["X-Request-ID"] = request_id
         url = f"{self.url}/api/tasks"
-        return requests.delete(url, json={"id": task_id}, headers=headers, timeout=ANSWER_SECONDS)
+        answer = requests.delete(url, json={"id": task_id}, headers=headers, timeout=ANSWER_SECONDS)
+        assert_no_canary(f"{answer.headers} {answer.text}", "an answer")
+        return answer
 
     def _master(self) -> "subprocess.Popen[bytes]":
         if self._process is None:

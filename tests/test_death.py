@@ -25,7 +25,7 @@ from tests.server import REPOSITORY, Server
 
 # Far longer than any step is held: only the kill ends it.
 DEADLINE_SECONDS = "30"
-WAIT_SECONDS = 30
+WAIT_SECONDS = 20
 UNANSWERED = "no answer"
 
 
@@ -265,6 +265,25 @@ def test_after_the_cancel_the_command_completes_it(stage, config):
     assert recover() == "0 completed, 0 left.\n"
     stage.expire()
     assert recover() == f"{stage.task} deleted\n1 completed, 0 left.\n"
+    assert stage.is_gone()
+
+
+def test_a_recovery_that_fails_is_never_taken_back(stage):
+    """Whoever takes over a deletion that may have been cancelled goes forward, or leaves it."""
+    stage.standin.fail(Fault.hang(600, act=True))
+    server = stage.serve()
+    stage.ask(server)
+    wait_until(lambda: stage.standin.requests and not stage.world.schedule_ids(stage.task))
+    server.kill()
+    server = stage.serve()
+    stage.standin.always(Fault.status(400))
+    stage.expire()
+    assert server.delete(stage.task, stage.key).status_code == 500
+    assert stage.world.row(stage.task) == stage.row
+    assert stage.world.mark(stage.task)
+    stage.standin.clear()
+    stage.expire()
+    assert server.delete(stage.task, stage.key).status_code == 200
     assert stage.is_gone()
 
 

@@ -2,12 +2,10 @@
 
 import json
 import os
-from threading import Thread
 
 import pytest
-from werkzeug.serving import WSGIRequestHandler, make_server
 
-from tests.browser import Browser, find_chromium
+from tests.browser import HOST, Browser, find_chromium
 
 OPERATION = "#operations-tasks-deleteTask"
 
@@ -30,21 +28,10 @@ def _browser():
         yield browser
 
 
-class _QuietHandler(WSGIRequestHandler):
-    def log_request(self, *args):
-        """Say nothing: the service logs its requests itself."""
-
-
 @pytest.fixture(name="url")
-def _url(app):
-    """The address of the app, served by threads of this process."""
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_QuietHandler)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def _url(url):
+    """The address as it would be elsewhere, with a host name."""
+    return url.replace("127.0.0.1", HOST)
 
 
 def outside(requests, url):

@@ -1,4 +1,4 @@
-"""`recoup doctor`: one line for each thing that a deletion needs, and exit code 1 if one is amiss."""
+"""`recoup doctor`: a line for each thing that a deletion needs; exit code 1 if one is amiss."""
 
 import os
 import pty
@@ -61,7 +61,7 @@ def test_all_is_well(doctor, database_url, standin):
     assert findings.pop("clock")[0] == "ok"
     assert findings == {
         "database": ("ok", "reachable and upgraded"),
-        "Trigger.dev": ("ok", "reachable with this key, which sees 1 schedules"),
+        "Trigger.dev": ("ok", "reachable with this key (schedules: 1)"),
         "environment": ("note", "the key's is dev; set TRIGGER_ENVIRONMENT to have it checked"),
         "Privy": ("note", "not configured; only API keys are taken"),
     }
@@ -70,9 +70,8 @@ def test_all_is_well(doctor, database_url, standin):
 def test_nothing_is_changed(doctor, sqlite_url, standin):
     """Trigger.dev is asked once, to read."""
     doctor(DATABASE_URL=sqlite_url)
-    assert [(r.method, r.path) for r in standin.requests] == [
-        ("GET", "/api/v1/schedules?perPage=1")
-    ]
+    [request] = standin.requests
+    assert (request.method, request.path) == ("GET", "/api/v1/schedules?perPage=1")
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
@@ -155,15 +154,19 @@ def test_trigger_that_hangs(doctor, sqlite_url, standin):
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault.junk(), Fault.junk(404), Fault.status(500), Fault.status(200, b"[]")]
+    ("fault", "text"),
+    [
+        (Fault.junk(), "doesn't answer as Trigger.dev does"),
+        (Fault.status(200, b"[]"), "doesn't answer as Trigger.dev does"),
+        (Fault.junk(404), "answers with status 404"),
+        (Fault.rate_limited(60), "answers with status 429"),
+    ],
 )
-def test_an_address_where_no_trigger_is(doctor, sqlite_url, standin, fault):
+def test_an_answer_that_is_not_the_list(doctor, sqlite_url, standin, fault, text):
     """A page, or an answer of another shape, is no sign that the key will do."""
     standin.fail(fault, method="GET")
     code, findings = doctor(DATABASE_URL=sqlite_url)
-    verdict, text = findings["Trigger.dev"]
-    assert (code, verdict) == (1, "failed")
-    assert text.endswith("and not as Trigger.dev does")
+    assert (code, findings["Trigger.dev"]) == (1, ("failed", f"{standin.url} {text}"))
 
 
 @pytest.mark.parametrize(

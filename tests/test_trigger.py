@@ -137,7 +137,8 @@ def test_a_404_of_something_else_proves_nothing(standin, fail, body):
 def test_a_404_that_breaks_off_is_asked_again(standin, cancel):
     """Half of the right words are not the right words, but the next answer may be whole."""
     standin.fail(Fault.half_body(act=True))
-    assert cancel("sched_gone").missing
+    report = cancel("sched_gone")
+    assert (report.attempts, report.upstream_status) == (3, 404)
     assert keys(standin) == ["sched_gone", "sched_gone", TASK_ID]
 
 
