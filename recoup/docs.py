@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from flask import Blueprint, Response
 
-START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", validatorUrl: null})'
+START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui"})'
 PAGE = f"""\
 <!DOCTYPE html>
 <html lang="en">

@@ -93,6 +93,10 @@ class Server:
             return [pid for pid in map(int, children.split()) if _is_alive(pid)]
         return []
 
+    def serving(self) -> list[int]:
+        """Return those of the workers that have loaded the app, and answer."""
+        return [pid for pid in self.workers() if _has_loaded_the_app(pid)]
+
     def kill_worker(self, pid: int) -> None:
         """End a worker by SIGKILL, if it has not ended by itself; it is gone on return."""
         with suppress(ProcessLookupError):
@@ -155,8 +159,7 @@ class Server:
             raise RuntimeError(f"gunicorn ended at once:\n{self.stderr()}")
         with suppress(requests.RequestException):
             answer = requests.get(f"{self.url}/healthz", timeout=5)
-            serving = [pid for pid in self.workers() if _has_loaded_the_app(pid)]
-            return answer.ok and len(serving) == int(self._environ["WEB_CONCURRENCY"])
+            return answer.ok and len(self.serving()) == int(self._environ["WEB_CONCURRENCY"])
         return False
 
 

@@ -1,0 +1,87 @@
+"""The least that deletes a task in the same stages: WSGI, the plain driver, `http.client`.
+
+The same statements, the same call to Trigger.dev, the same pool size and gunicorn settings;
+no framework, no retries, no deadline, no log, no error answered.
+"""
+
+import hashlib
+import hmac
+import http.client
+import json
+import queue
+import sqlite3
+import threading
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+
+from recoup import statements
+from recoup.config import Config
+from recoup.db import _translate
+
+config = Config.load()
+trigger = urlsplit(config.trigger_api_url)
+secret = config.privy_project_secret.encode()
+lease_seconds = config.trigger_deadline_seconds + 15
+postgres = not config.database_url.startswith("sqlite")
+local = threading.local()
+connections = queue.LifoQueue()
+for _ in range(config.database_pool_size):
+    connections.put(None)
+
+ACCOUNT_OF_KEY, FIND_TASK, PLACE_MARK, REMOVE_TASK = (
+    _translate(sql, postgres)
+    for sql in (
+        statements.ACCOUNT_OF_KEY,
+        statements.FIND_TASK,
+        statements.PLACE_MARK,
+        statements.REMOVE_TASK,
+    )
+)
+
+
+def connect():
+    if postgres:
+        return psycopg.connect(config.database_url, autocommit=True, prepare_threshold=None)
+    path = config.database_url.removeprefix("sqlite:///")
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    for pragma in ("foreign_keys=1", "journal_mode=wal", "synchronous=full", "busy_timeout=3000"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def cancel(schedule_id):
+    """Send the DELETE on the thread's own kept connection."""
+    if not hasattr(local, "trigger"):
+        local.trigger = http.client.HTTPConnection(trigger.hostname, trigger.port, timeout=8)
+    headers = {"Authorization": f"Bearer {config.trigger_secret_key}"}
+    local.trigger.request("DELETE", f"/api/v1/schedules/{schedule_id}", headers=headers)
+    response = local.trigger.getresponse()
+    response.read()
+    return response.status
+
+
+def app(environ, start_response):
+    task_id = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))["id"]
+    key_hash = hmac.new(secret, environ["HTTP_X_API_KEY"].encode(), hashlib.sha256).hexdigest()
+    token = str(uuid4())
+
+    connection = connections.get() or connect()
+    caller = str(connection.execute(ACCOUNT_OF_KEY, (key_hash,)).fetchone()[0])
+    arguments = (caller, caller, None, caller, task_id)
+    schedule_id, allowed = connection.execute(FIND_TASK, arguments).fetchone()
+    assert allowed
+    connection.execute(PLACE_MARK, (task_id, token, caller, lease_seconds))
+    connections.put(connection)
+
+    assert cancel(schedule_id) == 200
+
+    connection = connections.get() or connect()
+    connection.execute(REMOVE_TASK, (task_id, schedule_id, task_id, token))
+    connections.put(connection)
+
+    body = b'{"status":"success"}'
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    start_response("200 OK", headers)
+    return [body]

@@ -1,0 +1,118 @@
+"""gunicorn's settings follow ours, and are such as gunicorn knows."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from gunicorn.config import Config, make_settings
+from gunicorn.workers.gthread import ThreadWorker
+
+from recoup.db import WAIT_SECONDS
+from recoup.privy import LOOKUP_SECONDS
+from recoup.worker import Worker
+
+ROOT = Path(__file__).resolve().parent.parent
+CONF = ROOT / "gunicorn.conf.py"
+SECRETS = {"TRIGGER_SECRET_KEY": "tr_hidden", "PRIVY_PROJECT_SECRET": "hidden"}
+SECONDS = 60
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Run the file under an environment; return what it sets."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(**environ):
+        for name in ("WEB_CONCURRENCY", "WEB_THREADS", "TRIGGER_DEADLINE_SECONDS", *SECRETS):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in {**SECRETS, **environ}.items():
+            monkeypatch.setenv(name, value)
+        names = runpy.run_path(str(CONF))
+        return SimpleNamespace(**{n: v for n, v in names.items() if not n.startswith("_")})
+
+    return run
+
+
+def test_each_setting_is_one_of_gunicorns(load):
+    """gunicorn passes over a name that it doesn't know without a word."""
+    assert set(vars(load())) <= set(make_settings())
+
+
+def test_workers_and_threads_are_ours(load):
+    """They are settings of the service, which sizes its pools by them."""
+    assert (load().workers, load().threads) == (2, 64)
+    conf = load(WEB_CONCURRENCY="5", WEB_THREADS="7")
+    assert (conf.workers, conf.threads) == (5, 7)
+
+
+def test_the_workers_are_ours_and_have_threads(load):
+    """One that takes a request at a time would let everybody wait for Trigger.dev."""
+    config = Config()
+    config.set("worker_class", load().worker_class)
+    assert issubclass(config.worker_class, Worker)
+    assert issubclass(Worker, ThreadWorker)
+
+
+@pytest.mark.parametrize("deadline", ["1", "8", "8.9", "60"])
+def test_a_stopping_worker_waits_for_the_longest_request(load, deadline):
+    """A token's look-up, the deadline, and a wait of the database at each step around it."""
+    longest = LOOKUP_SECONDS + float(deadline) + 5 * WAIT_SECONDS
+    conf = load(TRIGGER_DEADLINE_SECONDS=deadline)
+    assert conf.graceful_timeout > longest
+    assert isinstance(conf.graceful_timeout, int)
+
+
+def test_nothing_is_shared_over_a_fork(load):
+    """Neither connections nor the sweeper survive one."""
+    assert load().preload_app is False
+
+
+def test_the_control_socket_is_off(load):
+    """It would be written below a home folder that may be read-only."""
+    assert load().control_socket_disable is True
+
+
+def test_the_folder_of_counts_lives_as_long_as_the_server(load, monkeypatch):
+    """Each start counts anew, and leaves nothing behind."""
+    conf = load()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    conf.when_ready(SimpleNamespace(cfg=SimpleNamespace(uid=os.getuid(), gid=os.getgid())))
+    folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    (folder / "count").touch()
+    conf.on_exit(None)
+    assert not folder.exists()
+
+
+def test_a_bad_environment_exits_with_the_list(load):
+    """As plain text, and without the values."""
+    with pytest.raises(SystemExit) as caught:
+        load(WEB_THREADS="hidden", PRIVY_PROJECT_SECRET="")
+    assert caught.value.code == (
+        "Error: the configuration is not usable:\n"
+        "  PRIVY_PROJECT_SECRET: is required.\n"
+        "  WEB_THREADS: must be a number."
+    )
+
+
+def test_a_dotenv_file_serves_gunicorn_too(load, tmp_path):
+    """gunicorn itself reads none."""
+    (tmp_path / ".env").write_text("WEB_THREADS=9\n")
+    assert load().threads == 9
+
+
+def test_gunicorn_finds_the_file_and_the_app(tmp_path):
+    """Plain `gunicorn` in the project's folder, as the deployment has it."""
+    result = subprocess.run(
+        [Path(sys.executable).with_name("gunicorn"), "--check-config"],
+        cwd=ROOT,
+        env={"PATH": os.defpath, "DATABASE_URL": f"sqlite:///{tmp_path}/x.db", **SECRETS},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")

@@ -1,0 +1,282 @@
+"""`/metrics`: what is counted, and that no worker's count is lost."""
+
+import json
+import time
+from uuid import uuid4
+
+import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from recoup.app import create_app
+from recoup.demo.standin import Fault
+from recoup.recovery import recover_expired
+from tests.conftest import close_database, make_config
+from tests.factories import World, delete
+from tests.server import Server
+
+SECONDS = 30
+
+
+def read(text):
+    """Return the samples of an exposition: `{(name, *values of the labels): value}`."""
+    families = text_string_to_metric_families(text)
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in families
+        for sample in family.samples
+        if not sample.name.endswith(("_bucket", "_created"))
+    }
+
+
+@pytest.fixture(name="scrape")
+def _scrape(client):
+    return lambda: read(client.get("/metrics").text)
+
+
+@pytest.fixture(name="counted")
+def _counted(scrape):
+    """Return what was counted since the test began, without the scrapes."""
+    before = scrape()
+
+    def since():
+        grown = {name: value - before.get(name, 0) for name, value in scrape().items()}
+        return {
+            name: value
+            for name, value in grown.items()
+            if value and "/metrics" not in name and not name[0].endswith("_sum")
+        }
+
+    return since
+
+
+def test_it_is_in_the_text_format_of_prometheus(client):
+    """Each metric has a type and a sentence of help."""
+    response = client.get("/metrics")
+    assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    families = [
+        family
+        for family in text_string_to_metric_families(response.text)
+        if not family.name.endswith("_created")
+    ]
+    assert {family.name: family.type for family in families} == {
+        "recoup_requests": "counter",
+        "recoup_deletion_seconds": "histogram",
+        "recoup_cancel_attempts": "counter",
+        "recoup_schedules_missing": "counter",
+        "recoup_recoveries": "counter",
+        "recoup_marks": "gauge",
+        "recoup_oldest_mark_seconds": "gauge",
+    }
+    assert all(family.documentation.endswith(".") for family in families)
+
+
+def test_requests_are_counted_by_route_and_status(client, counted):
+    """The rule, never the path, as everybody can make up paths."""
+    client.get("/healthz")
+    client.get(f"/{uuid4()}")
+    client.open("/healthz", method="BREW")
+    assert counted() == {
+        ("recoup_requests_total", "/healthz", "200"): 1,
+        ("recoup_requests_total", "unknown", "404"): 1,
+        ("recoup_requests_total", "unknown", "405"): 1,
+    }
+
+
+def test_a_preflight_is_no_deletion(client, counted):
+    """It is counted among the requests alone."""
+    client.options("/api/tasks")
+    assert counted() == {("recoup_requests_total", "/api/tasks", "200"): 1}
+
+
+def expected(status, outcome, *, missing=0, **attempts):
+    """Return what one deletion adds; *attempts* by their status, as in `s200=1`."""
+    counts = {
+        ("recoup_requests_total", "/api/tasks", str(status)): 1,
+        ("recoup_deletion_seconds_count", outcome): 1,
+        ("recoup_schedules_missing_total",): missing,
+        **{("recoup_cancel_attempts_total", s.lstrip("s")): n for s, n in attempts.items()},
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def test_a_task_that_was_deleted(client, world, counted):
+    """One attempt was enough."""
+    owner = world.account()
+    delete(client, world.task(owner), world.key(owner))
+    assert counted() == expected(200, "deleted", s200=1)
+
+
+def test_each_attempt_is_counted_by_its_status(client, world, counted):
+    """Those that were tried again, and one without an answer, too."""
+    world.standin.fail(Fault.status(503), Fault.reset())
+    owner = world.account()
+    delete(client, world.task(owner), world.key(owner))
+    assert counted() == expected(200, "deleted", s503=1, none=1, s200=1)
+
+
+def test_a_schedule_that_was_missing(client, world, counted):
+    """Asked for by its own id and by the task's, both unknown to Trigger.dev."""
+    owner = world.account()
+    task = world.task(owner, schedule=False, trigger_schedule_id="sched_gone")
+    delete(client, task, world.key(owner))
+    assert counted() == expected(200, "deleted", missing=1, s404=2)
+
+
+def test_a_task_that_was_kept(client, world, counted):
+    """Trigger.dev refused."""
+    world.standin.fail(Fault.status(401))
+    owner = world.account()
+    delete(client, world.task(owner), world.key(owner))
+    assert counted() == expected(500, "kept", s401=1)
+
+
+def test_a_task_that_is_in_doubt(client, world, counted):
+    """Trigger.dev may have acted, and never said so."""
+    world.standin.fail(Fault.reset(act=True), Fault.status(401))
+    owner = world.account()
+    delete(client, world.task(owner), world.key(owner))
+    assert counted() == expected(500, "in doubt", none=1, s401=1)
+
+
+def test_a_task_that_is_marked(client, world, counted):
+    """A mark that was taken over is never rolled back."""
+    world.standin.fail(Fault.status(401))
+    owner = world.account()
+    task = world.task(owner)
+    world.place_mark(task, lease_seconds=-1)
+    delete(client, task, world.key(owner))
+    counts = counted()
+    assert counts.pop(("recoup_oldest_mark_seconds",)) > 0
+    assert counts == {**expected(500, "marked", s401=1), ("recoup_marks",): 1}
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_request_that_was_refused(client, world, counted, status):
+    """Nothing was changed, by the caller's fault."""
+    owner, stranger = world.account(), world.account()
+    task_id, key = {
+        400: ("no-uuid", world.key(owner)),
+        401: (world.task(owner), "nobodys"),
+        403: (world.task(owner), world.key(stranger)),
+        404: (str(uuid4()), world.key(owner)),
+    }[status]
+    delete(client, task_id, key)
+    assert counted() == expected(status, "refused")
+
+
+def test_a_database_that_is_gone(tmp_path, standin, capsys):
+    """A deletion fails; the scrape goes on, without what is read from there."""
+    app = create_app(make_config(f"sqlite:///{tmp_path}", TRIGGER_API_URL=standin.url))
+    client = app.test_client()
+    before = read(client.get("/metrics").text)
+    assert delete(client, str(uuid4()), "some-key").status_code == 500
+    response = client.get("/metrics")
+    after = read(response.text)
+    close_database()
+    failed = ("recoup_deletion_seconds_count", "failed")
+    assert after[failed] - before.get(failed, 0) == 1
+    assert response.status_code == 200
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (line["level"], line["route"]) == ("warning", "/metrics")
+    assert "unable to open database file" in line["error"]
+    assert not {("recoup_marks",), ("recoup_oldest_mark_seconds",)} & after.keys()
+
+
+def test_the_duration_is_in_seconds(client, world, scrape):
+    """A wait of a second is in the sum, and in the bucket above it."""
+    before = scrape()
+    world.standin.fail(Fault.delay(0.9))
+    owner = world.account()
+    delete(client, world.task(owner), world.key(owner))
+    name = ("recoup_deletion_seconds_sum", "deleted")
+    assert scrape()[name] - before[name] >= 0.9
+    assert scrape()[name] - before[name] < SECONDS
+
+
+def test_the_oldest_mark_is_the_one_that_tells_the_age(world, scrape):
+    """Marks are counted in the database, whoever placed them."""
+    owner = world.account()
+    assert {scrape()[("recoup_marks",)], scrape()[("recoup_oldest_mark_seconds",)]} == {0}
+    world.place_mark(world.task(owner), lease_seconds=60)
+    time.sleep(0.1)
+    first = scrape()
+    world.place_mark(world.task(owner), lease_seconds=60)
+    second = scrape()
+    assert (first[("recoup_marks",)], second[("recoup_marks",)]) == (1, 2)
+    ages = [scraped[("recoup_oldest_mark_seconds",)] for scraped in (first, second)]
+    assert 0.1 <= ages[0] <= ages[1] < SECONDS
+
+
+def test_recoveries_are_counted_by_what_became_of_them(app, world, counted):
+    """One is completed, one can't be, and their attempts count like any other."""
+    owner = world.account()
+    stuck, done = world.task(owner), world.task(owner)
+    schedule = world.row(stuck)["trigger_schedule_id"]
+    world.standin.fail(Fault.status(403), schedule_id=schedule)
+    for task in (stuck, done):
+        world.place_mark(task, lease_seconds=-1)
+    recover_expired(app.extensions["recoup"].deleter)
+    counts = counted()
+    assert counts.pop(("recoup_oldest_mark_seconds",)) > 0
+    assert counts == {
+        ("recoup_recoveries_total", "deleted"): 1,
+        ("recoup_recoveries_total", "marked"): 1,
+        ("recoup_cancel_attempts_total", "200"): 1,
+        ("recoup_cancel_attempts_total", "403"): 1,
+        ("recoup_marks",): 1,
+    }
+
+
+def test_a_recovery_that_another_worker_was_faster_at(app, world, counted, monkeypatch):
+    """It had seen the mark as expired, and came too late to take it over."""
+    task = world.task(world.account())
+    world.place_mark(task, lease_seconds=60)
+    monkeypatch.setattr("recoup.statements.expired_marks", lambda limit: [task])
+    recover_expired(app.extensions["recoup"].deleter)
+    assert counted()[("recoup_recoveries_total", "overtaken")] == 1
+
+
+def test_what_may_happen_is_there_before_it_does(sqlite_url, standin):
+    """A rate is blind to an event that makes its series; so they begin with 0."""
+    with Server(sqlite_url, TRIGGER_API_URL=standin.url) as server:
+        samples = scrape_server(server)
+    for outcome in ("deleted", "kept", "in doubt", "marked", "refused", "failed"):
+        assert samples[("recoup_deletion_seconds_count", outcome)] == 0
+    for outcome in ("deleted", "marked", "overtaken"):
+        assert samples[("recoup_recoveries_total", outcome)] == 0
+    assert samples[("recoup_schedules_missing_total",)] == 0
+
+
+def scrape_server(server):
+    """Return the samples that a server shows, whichever of its workers answers."""
+    answer = requests.get(f"{server.url}/metrics", headers={"Connection": "close"}, timeout=SECONDS)
+    return read(answer.text)
+
+
+def test_totals_are_those_of_all_workers_and_survive_each_of_them(sqlite_url, standin):
+    """Every worker that has counted is killed in turn; its successors show what it has counted."""
+    world = World(create_app(make_config(sqlite_url, TRIGGER_API_URL=standin.url)), standin)
+    owner = world.account()
+    key = world.key(owner)
+    deleted = ("recoup_deletion_seconds_count", "deleted")
+    with Server(sqlite_url, TRIGGER_API_URL=standin.url) as server:
+        for generation in (1, 2):
+            for task in [world.task(owner) for _ in range(10)]:
+                assert server.delete(task, key).status_code == 200
+            assert scrape_server(server)[deleted] == 10 * generation
+            for pid in server.workers():
+                server.kill_worker(pid)
+                wait_for_two_workers(server)
+            samples = scrape_server(server)
+            assert samples[deleted] == 10 * generation
+            assert samples[("recoup_cancel_attempts_total", "200")] == 10 * generation
+            assert samples[("recoup_requests_total", "/api/tasks", "200")] == 10 * generation
+
+
+def wait_for_two_workers(server):
+    """Wait until a killed worker has been replaced."""
+    end = time.monotonic() + SECONDS
+    while len(server.workers()) < 2:
+        assert time.monotonic() < end, server.stderr()
+        time.sleep(0.01)

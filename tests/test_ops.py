@@ -1,0 +1,211 @@
+"""The dashboard and the alerts in `ops/`, checked by Prometheus itself where it is installed."""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from recoup.app import create_app
+from recoup.demo.standin import Fault, StandIn
+from recoup.metrics import OUTCOMES, RECOVERIES
+from recoup.migrations import upgrade
+from tests.conftest import close_database, make_config
+from tests.factories import World
+from tests.postgres import _free_port
+from tests.server import Server
+
+OPS = Path(__file__).resolve().parent.parent / "ops"
+DASHBOARD = json.loads((OPS / "grafana-dashboard.json").read_text())
+ALERTS = (OPS / "prometheus-alerts.yml").read_text()
+QUERIES = [
+    pytest.param(target["expr"], id=f"{panel['title']} {target['refId']}")
+    for panel in DASHBOARD["panels"]
+    for target in panel["targets"]
+]
+SECONDS = 60
+
+
+def find(program):
+    """Return a program of Prometheus', or skip the test."""
+    path = shutil.which(program)
+    if path is None:
+        pytest.skip(f"no {program}; `apt-get install prometheus` brings it")
+    return path
+
+
+@pytest.fixture(name="samples")
+def _samples(sqlite_url):
+    """Return the names of all samples that `/metrics` can show."""
+    client = create_app(make_config(sqlite_url)).test_client()
+    client.get("/healthz")
+    text = client.get("/metrics").text
+    types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
+    suffixes = {"histogram": ("_bucket", "_count", "_sum")}
+    return {name + suffix for name in types for suffix in suffixes.get(types[name], ("",))}
+
+
+def test_every_metric_that_is_asked_for_exists(samples):
+    """A name that was mistyped or changed would show nothing, and never wake anybody."""
+    asked = set(re.findall(r"\brecoup_\w+", ALERTS + json.dumps(DASHBOARD["panels"])))
+    assert len(asked) >= 7
+    assert asked <= samples
+
+
+def test_every_outcome_that_is_asked_for_exists():
+    """As with names."""
+    text = ALERTS + "".join(query.values[0] for query in QUERIES)
+    asked = set("|".join(re.findall(r'outcome(?:=~|!=|=)"([^"]*)"', text)).split("|"))
+    assert {"deleted", "refused", "in doubt"} < asked <= {*OUTCOMES, *RECOVERIES}
+
+
+def test_every_panel_explains_itself():
+    """With a title, a description, a unit, and the data source that was chosen."""
+    [variable] = DASHBOARD["templating"]["list"]
+    assert (variable["type"], variable["query"]) == ("datasource", "prometheus")
+    chosen = {"type": "prometheus", "uid": f"${{{variable['name']}}}"}
+    for panel in DASHBOARD["panels"]:
+        assert panel["title"]
+        assert panel["description"].endswith(".")
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["targets"]
+        assert all(part["datasource"] == chosen for part in [panel, *panel["targets"]])
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["check", "config", "prometheus.yml"],
+        ["check", "rules", "prometheus-alerts.yml"],
+        ["test", "rules", "prometheus-alerts.test.yml"],
+    ],
+    ids=" ".join,
+)
+def test_promtool_approves(command):
+    """The files are right, and the rules fire when they should and not otherwise."""
+    result = subprocess.run([find("promtool"), *command], cwd=OPS, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+class Prometheus:
+    """A real Prometheus that scrapes a server each second, with the shipped configuration."""
+
+    def __init__(self, folder, target):
+        self.url = f"http://127.0.0.1:{_free_port()}"
+        config = (OPS / "prometheus.yml").read_text()
+        config = config.replace("127.0.0.1:8000", target).replace("15s", "1s")
+        (folder / "prometheus.yml").write_text(config)
+        (folder / "prometheus-alerts.yml").write_text(ALERTS)
+        self._folder = folder
+
+    def __enter__(self):
+        command = [find("prometheus"), "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
+        address = self.url.removeprefix("http://")
+        with (self._folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [*command, f"--web.listen-address={address}"],
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+            )
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.wait()
+
+    def get(self, path, **params):
+        """Return the data of an answer of its API, None while it isn't ready."""
+        try:
+            answer = requests.get(f"{self.url}/api/v1/{path}", params=params, timeout=SECONDS)
+        except requests.ConnectionError:
+            assert self._process.poll() is None, (self._folder / "log").read_text()
+            return None
+        return answer.json()["data"] if answer.status_code != 503 else None
+
+    def values(self, query):
+        """Return the numbers that a query yields now."""
+        data = self.get("query", query=query)
+        numbers = [float(sample["value"][1]) for sample in data["result"]] if data else []
+        return [number for number in numbers if not math.isnan(number)]
+
+
+def wait_for(condition, what):
+    """Return what *condition* returns, as soon as that is true."""
+    end = time.monotonic() + SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.1)
+    return value
+
+
+def delete_all_ways(server, world, standin):
+    """Let deletions succeed, with a schedule and without, and fail, and leave a mark."""
+    owner = world.account()
+    key = world.key(owner)
+    missing = world.task(owner, schedule=False, trigger_schedule_id="sched_gone")
+    for task in (missing, world.task(owner), world.task(owner)):
+        assert server.delete(task, key).status_code == 200
+    standin.fail(Fault.status(401))
+    assert server.delete(world.task(owner), key).status_code == 500
+    world.place_mark(world.task(owner), lease_seconds=600)
+
+
+@pytest.fixture(name="prometheus", scope="module")
+def _prometheus(tmp_path_factory):
+    """A Prometheus that has seen deletions of a server with two workers."""
+    find("prometheus")
+    folder = tmp_path_factory.mktemp("prometheus")
+    url = f"sqlite:///{folder}/recoup.sqlite3"
+    with StandIn() as standin:
+        world = World(create_app(make_config(url, TRIGGER_API_URL=standin.url)), standin)
+        upgrade()
+        with (
+            Server(url, TRIGGER_API_URL=standin.url) as server,
+            Prometheus(folder, server.url.removeprefix("http://")) as prometheus,
+        ):
+            wait_for(lambda: prometheus.values("recoup_marks"), "the first scrape")
+            delete_all_ways(server, world, standin)
+            close_database()
+            yield prometheus
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_every_panel_shows_data_of_a_real_prometheus(prometheus, query):
+    """The panels' very queries, over the seconds that the test has instead of Grafana's hours."""
+    query = query.replace("$__rate_interval", "1m").replace("$__range", "5m")
+    assert "$" not in query
+    wait_for(lambda: prometheus.values(query), query)
+
+
+def test_what_the_panels_show_is_what_happened(prometheus):
+    """Counted over all workers, and scraped right."""
+    for query, value in {
+        'recoup_deletion_seconds_count{outcome="deleted"}': 3,
+        'recoup_deletion_seconds_count{outcome="kept"}': 1,
+        'recoup_cancel_attempts_total{status="404"}': 2,
+        'recoup_cancel_attempts_total{status="401"}': 1,
+        "recoup_schedules_missing_total": 1,
+        "recoup_marks": 1,
+    }.items():
+        wait_for(lambda query=query, value=value: prometheus.values(query) == [value], query)
+
+
+def test_a_real_prometheus_evaluates_the_three_alerts(prometheus):
+    """Without an error, and each with a sentence of what to do."""
+
+    def evaluated():
+        [group] = prometheus.get("rules")["groups"]
+        return group["rules"] if all(rule["health"] == "ok" for rule in group["rules"]) else None
+
+    rules = wait_for(evaluated, "the rules")
+    assert len(rules) == 3
+    for rule in rules:
+        assert rule["annotations"]["description"].endswith(".")

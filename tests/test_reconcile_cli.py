@@ -1,0 +1,485 @@
+"""The commands `recoup tasks reconcile` and `restore-schedules`: output, exit codes, and files."""
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from recoup import inventory, reconcile
+from recoup.demo.standin import Fault
+from recoup.models import ScheduledAction
+from tests.test_inventory import meanwhile
+
+RECOUP = str(Path(sys.executable).with_name("recoup"))
+SECRETS = {"TRIGGER_SECRET_KEY": "tr_dev_standin", "PRIVY_PROJECT_SECRET": "secret-of-the-tests"}
+SECONDS = 60
+NO_DRIFT = {"orphans": [], "dead_tasks": [], "lost_ids": [], "duplicates": []}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(inventory, "SECONDS_BETWEEN_REQUESTS", 0)
+    monkeypatch.setattr(reconcile, "PAUSE_SECONDS", 0)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+@pytest.fixture
+def recoup(app):
+    """Run `recoup tasks …` in this process; see that it shows neither secret nor traceback."""
+
+    def invoke(*args):
+        result = app.test_cli_runner().invoke(args=("tasks", *args))
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        assert not any(secret in result.output for secret in SECRETS.values())
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def account(world):
+    """An account with a task that is as it should be."""
+    account = world.account()
+    world.task(account)
+    return account
+
+
+@pytest.fixture
+def orphan(standin, account):
+    """A schedule that no task has: its id."""
+    return standin.add(str(uuid4()), timezone="Asia/Tokyo")
+
+
+def error_line(result):
+    """Return the one line that says why it can't be told."""
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    return line.removeprefix("Error: ")
+
+
+def reported(result):
+    """Return the JSON on standard output, which is all there is."""
+    return json.loads(result.stdout)
+
+
+def as_a_process(*args, **environ):
+    """Run `recoup tasks …` as a program; return its exit code, stdout and stderr."""
+    process = subprocess.run(
+        [RECOUP, "tasks", *args],
+        env={"PATH": os.defpath, **environ},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    return process.returncode, process.stdout, process.stderr
+
+
+# recoup tasks reconcile
+
+
+def test_without_drift_it_exits_with_0(recoup, account):
+    """And says how much it has compared."""
+    result = recoup("reconcile")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == (
+        "0 orphans, 0 dead tasks, 0 lost ids, 0 duplicates; 1 schedules compared.\n"
+    )
+    result = recoup("reconcile", "--json")
+    assert (result.exit_code, result.stderr, reported(result)) == (0, "", NO_DRIFT)
+
+
+def test_with_drift_it_exits_with_1_and_changes_nothing(recoup, world, standin, account):
+    """Each entry has what exists of a schedule's and a task's id."""
+    stray = str(uuid4())
+    orphan, bare = standin.add(stray), standin.add("x", externalId=None)
+    named = world.task(account, schedule=False, trigger_schedule_id="sched_gone")
+    lost = world.task(account, schedule=False)
+    lost_schedule = standin.add(lost)
+    second = standin.add(lost, deduplicationKey="another")
+    before = dict(standin.schedules), world.row(named), world.row(lost)
+    result = recoup("reconcile", "--json")
+    assert (result.exit_code, result.stderr) == (1, "")
+    found = reported(result)
+    found["orphans"].sort(key=len)
+    assert found == {
+        "orphans": [{"schedule_id": bare}, {"schedule_id": orphan, "task_id": stray}],
+        "dead_tasks": [{"schedule_id": "sched_gone", "task_id": named}],
+        "lost_ids": [{"schedule_id": lost_schedule, "task_id": lost}],
+        "duplicates": [{"schedule_id": second, "task_id": lost}],
+    }
+    assert list(found) == list(NO_DRIFT)
+    assert (dict(standin.schedules), world.row(named), world.row(lost)) == before
+    assert {request.method for request in standin.requests} == {"GET"}
+    assert not list(Path().iterdir())
+
+
+def test_a_dead_task_that_never_had_a_schedule_is_named_alone(recoup, world, account):
+    """There is no schedule to name."""
+    task_id = world.task(account, schedule=False)
+    assert reported(recoup("reconcile", "--json"))["dead_tasks"] == [{"task_id": task_id}]
+
+
+def test_the_table_has_a_line_for_each(recoup, world, standin, account, orphan):
+    """Plain text where there is no terminal; what others set can't draw on one."""
+    standin.schedules[orphan]["externalId"] = "\x1b[31mred\nü"
+    dead = world.task(account, schedule=False)
+    result = recoup("reconcile")
+    assert result.exit_code == 1
+    *table, summary = result.stdout.splitlines()
+    assert [line.split() for line in table] == [
+        ["orphans", orphan, r"\x1b[31mred\n\xfc"],
+        ["dead_tasks", "-", dead],
+    ]
+    assert summary == "1 orphans, 1 dead tasks, 0 lost ids, 0 duplicates; 2 schedules compared."
+
+
+def test_another_task_identifier_may_be_set(app, world, standin):
+    """Another deployment may have named its task otherwise."""
+    account = world.account()
+    world.task(account)
+    for schedule in standin.schedules.values():
+        schedule["task"] = "other-task"
+    config = app.extensions["recoup.config"]
+    object.__setattr__(config, "trigger_task_identifier", "other-task")
+    result = app.test_cli_runner().invoke(args=("tasks", "reconcile", "--json"))
+    assert (result.exit_code, reported(result)) == (0, NO_DRIFT)
+
+
+@pytest.mark.parametrize("fix", [(), ("--fix", "--yes")])
+def test_an_empty_list_tells_nothing(recoup, standin, account, orphan, fix):
+    """It says so, and what to look at."""
+    standin.deployed = False
+    line = error_line(recoup("reconcile", *fix))
+    assert "lists no schedule of customer-prompt-task, which proves nothing" in line
+    assert "TRIGGER_SECRET_KEY" in line
+    assert orphan in standin.schedules
+
+
+@pytest.mark.parametrize(
+    ("fault", "hint"),
+    [
+        (Fault.status(401), "check TRIGGER_SECRET_KEY"),
+        (Fault.status(500), "check TRIGGER_API_URL, or try again later"),
+        (Fault.reset(), "could not be reached"),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_a_failing_trigger_dev_tells_nothing(recoup, standin, account, fault, hint):
+    """Neither that there is drift nor that there is none."""
+    standin.always(fault, method="GET")
+    assert hint in error_line(recoup("reconcile", "--json"))
+
+
+def test_a_look_up_that_fails_tells_nothing(recoup, standin, account, orphan):
+    """Half of an answer is none."""
+    standin.always(Fault.status(500), method="GET", schedule_id=orphan)
+    error_line(recoup("reconcile"))
+
+
+def test_an_unreachable_trigger_dev_tells_nothing(recoup, standin, account):
+    """As a cron job would meet it."""
+    standin.stop()
+    try:
+        assert "could not be reached" in error_line(recoup("reconcile"))
+    finally:
+        standin.start()
+
+
+def test_a_database_that_is_not_upgraded_tells_nothing(recoup, account):
+    """As would one that is down."""
+    ScheduledAction._meta.database.execute_sql("DROP TABLE task_deletions")
+    line = error_line(recoup("reconcile"))
+    assert line.startswith("the database failed: ")
+    assert "check DATABASE_URL" in line
+
+
+def test_a_database_that_is_down_tells_nothing(standin):
+    """In one line, with the address and without the password."""
+    standin.add(str(uuid4()))
+    environ = {
+        "DATABASE_URL": "postgresql://postgres:hidden@127.0.0.1:9/nowhere",
+        "TRIGGER_API_URL": standin.url,
+        **SECRETS,
+    }
+    code, stdout, stderr = as_a_process("reconcile", **environ)
+    assert (code, stdout) == (2, "")
+    (line,) = stderr.splitlines()
+    assert line.startswith("Error: the database failed: ")
+    assert "hidden" not in line
+
+
+def test_a_rate_limit_is_waited_for(recoup, standin, account):
+    """Other programs use the same key."""
+    standin.fail(Fault.rate_limited(0.3), method="GET")
+    assert recoup("reconcile").exit_code == 0
+    assert len(standin.requests) == 2
+
+
+def test_two_hundred_and_fifty_schedules_are_compared(recoup, standin, account):
+    """They are three pages; the orphan may be on any."""
+    strays = {standin.add(str(uuid4())) for _ in range(249)}
+    found = reported(recoup("reconcile", "--json"))
+    assert {entry["schedule_id"] for entry in found["orphans"]} == strays
+    assert found == NO_DRIFT | {"orphans": found["orphans"]}
+
+
+# --fix
+
+
+def test_fix_deletes_orphans_and_stores_lost_ids(recoup, world, standin, account, orphan):
+    """Then there is no drift: 0, now and the next time."""
+    lost = world.task(account, schedule=False)
+    kept = standin.add(lost)
+    result = recoup("reconcile", "--fix", "--yes", "--json")
+    assert result.exit_code == 0
+    assert [len(entries) for entries in reported(result).values()] == [1, 0, 1, 0]
+    assert f"{orphan} deleted\n{kept} stored\n" in result.stderr
+    assert standin.deletions == {orphan: 1}
+    assert world.row(lost)["trigger_schedule_id"] == kept
+    assert reported(recoup("reconcile", "--json")) == NO_DRIFT
+
+
+def test_what_only_a_person_can_fix_is_left_and_exits_with_1(recoup, world, standin, account):
+    """Dead tasks and duplicates; without an orphan, nothing is asked or written."""
+    world.task(account, schedule=False)
+    twice = world.task(account)
+    standin.add(twice, deduplicationKey="another")
+    before = dict(standin.schedules)
+    result = recoup("reconcile", "--fix", "--yes")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert standin.schedules == before
+    assert not list(Path().iterdir())
+
+
+def test_without_drift_fix_does_nothing(recoup, account):
+    """It may run by the clock."""
+    result = recoup("reconcile", "--fix", "--yes")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert not list(Path().iterdir())
+
+
+def test_without_a_terminal_fix_needs_yes(recoup, standin, account, orphan):
+    """It is refused before anything is asked of anybody."""
+    result = recoup("reconcile", "--fix")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "with --yes" in result.stderr
+    assert standin.requests == []
+
+
+def test_the_backup_is_written_before_the_first_deletion(recoup, standin, account, orphan):
+    """By default in this folder, for our eyes only, with all that Trigger.dev said."""
+    schedule = dict(standin.schedules[orphan])
+    seen = []
+
+    def look():
+        (path,) = Path().iterdir()
+        seen.append((path.name, path.stat().st_mode & 0o777, json.loads(path.read_text())))
+
+    standin.fail(meanwhile(look))
+    result = recoup("reconcile", "--fix", "--yes")
+    ((name, mode, content),) = seen
+    assert re.fullmatch(r"recoup-schedules-\d{8}T\d{6}Z\.json", name)
+    assert (mode, content) == (0o600, [schedule])
+    assert f"{name} has what is deleted" in result.stderr
+
+
+@pytest.mark.parametrize(("path", "reason"), [("kept.json", "File exists"), ("no/x", "No such")])
+def test_where_no_backup_can_be_written_nothing_is_deleted(recoup, standin, orphan, path, reason):
+    """Nor is an earlier backup written over."""
+    Path("kept.json").write_text("precious")
+    result = recoup("reconcile", "--fix", "--yes", "--backup", path)
+    assert result.exit_code == 1
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith(f"Error: {path} can't be written, so nothing was changed: {reason}")
+    assert Path("kept.json").read_text() == "precious"
+    assert not standin.deletions
+
+
+def test_an_orphan_whose_task_comes_back_is_not_deleted(recoup, world, standin, account, orphan):
+    """Between the listing and the deletion, somebody restored the row."""
+    task_id = standin.schedules[orphan]["externalId"]
+
+    def come_back():
+        task = world.task(account, schedule=False)
+        ScheduledAction.update(id=task_id).where(ScheduledAction.id == task).execute()
+
+    standin.fail(meanwhile(come_back), method="GET", schedule_id=orphan)
+    result = recoup("reconcile", "--fix", "--yes")
+    assert f"{orphan} kept: a task has it now\n" in result.stderr
+    assert not standin.deletions
+    assert world.row(task_id)
+
+
+def test_a_lost_id_that_was_stored_meanwhile_is_left(recoup, world, standin, account):
+    """What another program wrote is newer than what we know."""
+    lost = world.task(account, schedule=False)
+    kept = standin.add(lost)
+
+    def store():
+        ScheduledAction.update(trigger_schedule_id="sched_newer").where(
+            ScheduledAction.id == lost
+        ).execute()
+
+    standin.fail(meanwhile(store), method="GET", schedule_id=kept)
+    result = recoup("reconcile", "--fix", "--yes")
+    assert f"{kept} not stored: its task has changed\n" in result.stderr
+    assert world.row(lost)["trigger_schedule_id"] == "sched_newer"
+
+
+def test_a_database_without_any_of_the_tasks_deletes_nothing(recoup, world, standin):
+    """It is another one, or its role sees no rows; every schedule would be an orphan."""
+    ids = {standin.add(str(uuid4())) for _ in range(3)}
+    result = recoup("reconcile", "--fix", "--yes", "--json")
+    assert result.exit_code == 2
+    assert len(reported(result)["orphans"]) == 3
+    assert "check DATABASE_URL" in result.stderr
+    assert set(standin.schedules) == ids
+    assert not list(Path().iterdir())
+
+
+def test_a_deletion_that_fails_leaves_the_backup(recoup, standin, account):
+    """What was deleted before can be made again; what is left, nobody knows."""
+    orphans = {standin.add(str(uuid4())) for _ in range(2)}
+    standin.always(Fault.status(403), schedule_id=min(orphans))
+    result = recoup("reconcile", "--fix", "--yes")
+    assert result.exit_code == 2
+    assert "check TRIGGER_SECRET_KEY" in result.stderr.splitlines()[-1]
+    (backup,) = Path().iterdir()
+    assert {schedule["id"] for schedule in json.loads(backup.read_text())} == orphans
+
+
+# recoup tasks restore-schedules
+
+
+def test_what_was_deleted_is_made_again(recoup, standin, account):
+    """As it was, but for its id; and once, however often it is asked for."""
+    keyed = standin.add(str(uuid4()), timezone="Asia/Tokyo")
+    bare = standin.add("x", externalId=None, active=False)
+    del standin.schedules[bare]["deduplicationKey"]
+    before = {id_: dict(standin.schedules[id_]) for id_ in (keyed, bare)}
+    recoup("reconcile", "--fix", "--yes", "--backup", "backup.json")
+    assert not before.keys() & standin.schedules.keys()
+
+    result = recoup("restore-schedules", "backup.json")
+    assert result.exit_code == 0
+    new = dict(re.findall(r"(sched_\w+) is new as (sched_\w+)\n", result.stdout))
+    assert new.keys() == before.keys()
+    same = ("task", "active", "generator", "timezone", "type")
+    for old_id, new_id in new.items():
+        after = standin.schedules[new_id]
+        assert {name: after[name] for name in same} == {name: before[old_id][name] for name in same}
+        assert after.get("externalId") == before[old_id].get("externalId")
+    assert standin.schedules[new[keyed]]["deduplicationKey"] == before[keyed]["deduplicationKey"]
+
+    everything = dict(standin.schedules)
+    again = recoup("restore-schedules", "backup.json")
+    assert re.findall(r"(sched_\w+) is there as (sched_\w+)\n", again.stdout) == list(new.items())
+    assert standin.schedules == everything
+
+
+@pytest.mark.parametrize("key", ["some-key", None])
+def test_what_was_not_deleted_is_left_as_it_is(recoup, standin, account, orphan, key):
+    """Though it has changed since the backup, and may only be found by its id."""
+    standin.schedules[orphan]["deduplicationKey"] = key
+    Path("backup.json").write_text(json.dumps([standin.schedules[orphan]]))
+    standin.schedules[orphan]["timezone"] = "Europe/Paris"
+    result = recoup("restore-schedules", "backup.json")
+    assert (result.exit_code, result.stdout) == (0, f"{orphan} is there as {orphan}\n")
+    assert standin.schedules[orphan]["timezone"] == "Europe/Paris"
+    assert len(standin.schedules) == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", "[1]", "null", '[{"id": "sched_x"}]', '[{"id": "../x"}]', "[" * 9999, "\xff"],
+)
+def test_a_file_that_is_no_backup_is_refused(recoup, standin, content):
+    """In one line, and with nothing sent."""
+    Path("backup.json").write_bytes(content.encode("latin-1"))
+    result = recoup("restore-schedules", "backup.json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is not what `tasks reconcile --fix` wrote." in result.stderr.splitlines()[-1]
+    assert standin.requests == []
+
+
+def test_a_file_that_is_not_there_is_named(recoup):
+    """A typing error."""
+    result = recoup("restore-schedules", "nowhere.json")
+    assert result.exit_code == 2
+    assert "nowhere.json" in result.stderr.splitlines()[-1]
+
+
+def test_a_restore_that_fails_says_why(recoup, standin, account, orphan):
+    """What was made before it is told."""
+    Path("backup.json").write_text(json.dumps([standin.schedules.pop(orphan)]))
+    standin.always(Fault.status(422), method="POST")
+    result = recoup("restore-schedules", "backup.json")
+    assert result.exit_code == 1
+    assert "its plan may allow no more schedules" in result.stderr
+
+
+# On a terminal, as programs of their own
+
+
+def on_a_terminal(command, answer, **environ):
+    """Run a command on a terminal; return its exit code and all that it has shown."""
+    terminal, its_end = pty.openpty()
+    process = subprocess.Popen(
+        command,
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+        env={"PATH": os.defpath, "TERM": "xterm", **environ},
+    )
+    os.close(its_end)
+    shown, end = b"", time.monotonic() + SECONDS
+    try:
+        while time.monotonic() < end:
+            if select.select([terminal], [], [], 0.1)[0]:
+                shown += os.read(terminal, 4096)
+            if b"[y/N]" in shown and answer:
+                os.write(terminal, answer)
+                answer = b""
+    except OSError:  # the other end is closed
+        pass
+    finally:
+        process.kill() if time.monotonic() >= end else None
+        os.close(terminal)
+    return process.wait(), shown.decode()
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 1), (b"\n", 1)])
+def test_on_a_terminal_fix_asks(world, standin, account, orphan, database_url, answer, code):
+    """A bar, a table in colours, and a question whose answer is no unless told otherwise."""
+    environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
+    command = [RECOUP, "tasks", "reconcile", "--fix"]
+    returned, shown = on_a_terminal(command, answer, **environ)
+    assert returned == code, shown
+    assert "Comparing" in shown
+    assert "100%" in shown
+    assert "\x1b[33morphans" in shown
+    assert orphan in shown
+    assert "Delete orphans: 1, and store lost ids: 0? [y/N]" in shown
+    assert (orphan in standin.schedules) == (code == 1)
+    assert len(list(Path().iterdir())) == (code == 0)
+    assert "Traceback" not in shown
+
+
+def test_json_is_all_there_is_on_standard_output(world, standin, account, orphan, database_url):
+    """The log of what was fixed, and everything else, is on standard error."""
+    environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
+    code, stdout, stderr = as_a_process("reconcile", "--fix", "--yes", "--json", **environ)
+    assert code == 0, stderr
+    assert list(json.loads(stdout)) == list(NO_DRIFT)
+    logged = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
+    assert [(line["schedule"], line["state"]) for line in logged] == [(orphan, "deleted")]
+    assert "\x1b" not in stdout + stderr
