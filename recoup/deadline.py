@@ -41,56 +41,79 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def make_session(pool_size: int, proxy_url: str | None = None) -> requests.Session:
-    """Return a session that a process's threads may share, with `pool_size` kept connections.
+class Client:
+    """Calls one outside service, each time within a deadline. Threads may share it.
 
-    The environment is not looked at: a `.netrc` entry would replace our credentials, and a
-    proxy is a setting of ours.
+    It stands on the adapters of requests and leaves its sessions out: nothing is merged from the
+    environment (a `.netrc` entry would replace our credentials, and a proxy is a setting of
+    ours), no redirect is looked at, no cookie kept; and they take as long as all the rest.
     """
-    session = _Session()
-    session.trust_env = False
-    session.headers["Accept-Encoding"] = "identity"
-    if proxy_url:
-        session.proxies = {"http": proxy_url, "https": proxy_url}
-    adapter = _DeadlineAdapter(pool_connections=2, pool_maxsize=pool_size)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        pool_size: int = 10,
+        proxy_url: str | None = None,
+    ) -> None:
+        # True, or the file of the certificates that are trusted instead of the usual ones.
+        self.verify: bool | str = True
+        self._adapter = _DeadlineAdapter(pool_connections=2, pool_maxsize=pool_size)
+        self._proxies = {"http": proxy_url, "https": proxy_url} if proxy_url else {}
+        request = requests.Request("GET", base_url.rstrip("/"), headers=headers, auth=auth)
+        request.headers["Accept-Encoding"] = "identity"
+        self._template = request.prepare()
+        self._base_url = str(self._template.url).rstrip("/")
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        seconds: float,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+    ) -> Answer:
+        """Send one request and read its answer within `seconds` in all.
+
+        `path` is put behind the base URL as it is.
+
+        Raises:
+            requests.RequestException: no whole answer came. A success whose body broke off is
+                an answer all the same: what counts was said in its first line.
+        """
+        request = self._template.copy()
+        request.method, request.url = method, self._base_url + path
+        request.headers.update(headers or {})
+        if json is not None:
+            request.prepare_body(None, None, json)
+        response = self._adapter.send(
+            request,
+            stream=True,
+            timeout=urllib3.Timeout(total=seconds, connect=CONNECT_SECONDS),  # type: ignore[arg-type]
+            verify=self.verify,
+            proxies=self._proxies,
+        )
+        with response:
+            return Answer(response.status_code, response.headers, _read(response))
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        self._adapter.close()
 
 
-def exchange(
-    session: requests.Session, method: str, url: str, seconds: float, **options: Any
-) -> Answer:
-    """Send one request and read its answer within `seconds` in all; follow no redirect.
-
-    Raises:
-        requests.RequestException: no whole answer came. A success whose body broke off is an
-            answer all the same: what counts was said in its first line.
-    """
-    timeout = urllib3.Timeout(total=seconds, connect=CONNECT_SECONDS)
-    response = session.request(
-        method,
-        url,
-        timeout=timeout,  # type: ignore[arg-type]  # documented to be passed on to urllib3
-        stream=True,
-        allow_redirects=False,
-        **options,
-    )
-    with response:
-        try:
-            body = response.raw.read(BODY_LIMIT_BYTES)
-            if len(body) < BODY_LIMIT_BYTES:
-                response.raw.read(1)  # There is no more, or, if it broke off, an error.
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            if not response.ok:
-                raise requests.ConnectionError(error) from error
-            body = b""
-    return Answer(response.status_code, response.headers, body)
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Look at no redirect: requests parses it, and may fail, even if it shall not follow."""
+def _read(response: requests.Response) -> bytes:
+    try:
+        body: bytes = response.raw.read(BODY_LIMIT_BYTES)
+        if len(body) < BODY_LIMIT_BYTES:
+            response.raw.read(1)  # There is no more, or, if it broke off, an error.
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        if response.ok:
+            return b""
+        raise requests.ConnectionError(error) from error
+    return body
 
 
 class _BoundedReader(io.RawIOBase):

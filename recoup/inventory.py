@@ -126,7 +126,7 @@ class ScheduleInventory(SchedulesRoute):
         counts = set()
         page = pages = 1
         while page <= pages:
-            answer = self._call("GET", params={"page": page, "perPage": PAGE_SIZE})
+            answer = self._call("GET", query=f"?page={page}&perPage={PAGE_SIZE}")
             content = _load(PageSchema, answer)
             found |= {schedule.id: schedule for schedule in content["data"]}
             pages, count = content["pagination"]["pages"], content["pagination"]["count"]

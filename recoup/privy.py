@@ -11,7 +11,7 @@ import jwt
 import requests
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from recoup.deadline import Answer, exchange, make_session
+from recoup.deadline import Answer, Client
 
 ISSUER = "privy.io"
 CLOCK_SKEW_SECONDS = 10
@@ -40,10 +40,12 @@ class Privy:
     ) -> None:
         self._app_id = app_id
         self._key = verification_key
-        self._users_url = api_url.rstrip("/") + "/v1/users"
-        self._session = make_session(pool_size)
-        self._session.auth = (app_id, app_secret)
-        self._session.headers["privy-app-id"] = app_id
+        self._client = Client(
+            api_url,
+            headers={"privy-app-id": app_id},
+            auth=(app_id, app_secret),
+            pool_size=pool_size,
+        )
 
     def emails(self, token: str) -> Sequence[str]:
         """Return the e-mail addresses of a token's user; there may be none.
@@ -52,9 +54,9 @@ class Privy:
             InvalidToken: the caller's fault.
             PrivyFailed: not the caller's fault.
         """
-        url = f"{self._users_url}/{quote(self._subject(token), safe='')}"
+        path = f"/v1/users/{quote(self._subject(token), safe='')}"
         try:
-            answer = exchange(self._session, "GET", url, LOOKUP_SECONDS)
+            answer = self._client.send("GET", path, LOOKUP_SECONDS)
         except requests.RequestException as error:
             raise PrivyFailed(f"Privy: {type(error).__name__}") from error
         if answer.status == 404:

@@ -23,8 +23,9 @@ import requests
 import urllib3
 
 from recoup import log
-from recoup.deadline import Answer, Deadline, exchange, make_session
+from recoup.deadline import Answer, Client, Deadline
 
+ROUTE = "/api/v1/schedules"
 FIRST_BACKOFF_SECONDS = 0.1
 # A first attempt that hangs must leave time for a second.
 ATTEMPT_SHARE = 0.5
@@ -75,9 +76,12 @@ class SchedulesRoute:
     def __init__(
         self, api_url: str, secret_key: str, *, pool_size: int = 10, proxy_url: str | None = None
     ) -> None:
-        self._url = api_url.rstrip("/") + "/api/v1/schedules"
-        self._session = make_session(pool_size, proxy_url)
-        self._session.headers["Authorization"] = f"Bearer {secret_key}"
+        self._client = Client(
+            api_url,
+            headers={"Authorization": f"Bearer {secret_key}"},
+            pool_size=pool_size,
+            proxy_url=proxy_url,
+        )
 
     def look(self, seconds: float) -> Answer:
         """Read the list's first schedule, which takes a key that is right and changes nothing.
@@ -85,14 +89,16 @@ class SchedulesRoute:
         Raises:
             requests.RequestException: no answer came.
         """
-        return self._send("GET", (), seconds, params={"perPage": 1})
+        return self._send("GET", (), seconds, query="?perPage=1")
 
-    def _send(self, method: str, path: tuple[str, ...], seconds: float, **options: Any) -> Answer:
+    def _send(
+        self, method: str, path: tuple[str, ...], seconds: float, query: str = "", json: Any = None
+    ) -> Answer:
         """Send one request to what `path` names below the route."""
-        url = "/".join((self._url, *(quote(part, safe="") for part in path)))
-        # A header that is None is not sent.
-        headers = {"X-Request-ID": log.noted("request_id")}
-        return exchange(self._session, method, url, seconds, headers=headers, **options)
+        below = "".join(f"/{quote(part, safe='')}" for part in path)
+        request_id = log.noted("request_id")
+        headers = {"X-Request-ID": request_id} if request_id else None
+        return self._client.send(method, ROUTE + below + query, seconds, headers=headers, json=json)
 
 
 class TriggerSchedules(SchedulesRoute):

@@ -9,7 +9,7 @@ import pytest
 import requests
 import urllib3
 
-from recoup.deadline import BODY_LIMIT_BYTES, Deadline, exchange, make_session
+from recoup.deadline import BODY_LIMIT_BYTES, Client, Deadline
 from recoup.demo.standin import Fault
 from tests.sockets import answer_with, black_hole, make_certificate, server_context, talker
 
@@ -20,16 +20,22 @@ PATH = "/api/v1/schedules/sched_x"
 
 
 @pytest.fixture
-def session(standin):
-    with make_session(4) as session:
-        session.headers["Authorization"] = f"Bearer {standin.secret_key}"
-        yield session
+def clients():
+    """Clients by their base URL, as one speaks to one service; `verify` is what they trust."""
+    made = {}
+    yield made
+    for client in made.values():
+        client.close()
 
 
 @pytest.fixture
-def call(session):
-    def send(url, seconds=SECONDS, **options):
-        return exchange(session, "DELETE", f"{url}{PATH}", seconds, **options)
+def call(standin, clients):
+    def send(url, seconds=SECONDS, verify=True, **options):
+        if url not in clients:
+            headers = {"Authorization": f"Bearer {standin.secret_key}"}
+            clients[url] = Client(url, headers=headers)
+        clients[url].verify = verify
+        return clients[url].send("DELETE", PATH, seconds, **options)
 
     return send
 
@@ -237,10 +243,10 @@ def test_threads_have_their_own_seconds(standin, call):
     assert len(failed) == 1
 
 
-def test_an_encrypted_call_is_answered(tls_standin, session, call, certificate):
+def test_an_encrypted_call_is_answered(tls_standin, call, certificate):
     """All this holds for https too, with a certificate that is trusted."""
-    session.verify = str(certificate)
-    assert call(tls_standin.url.replace("http:", "https:")).status == 404
+    url = tls_standin.url.replace("http:", "https:")
+    assert call(url, verify=str(certificate)).status == 404
 
 
 def test_a_certificate_that_is_not_trusted_ends_the_call(tls_standin, call):
@@ -251,14 +257,12 @@ def test_a_certificate_that_is_not_trusted_ends_the_call(tls_standin, call):
 
 
 @pytest.mark.parametrize("where", ["headers", "body"])
-def test_an_encrypted_drip_ends_with_the_seconds(
-    tls_standin, session, call, certificate, in_time, where
-):
+def test_an_encrypted_drip_ends_with_the_seconds(tls_standin, call, certificate, in_time, where):
     """Encryption hides no drip."""
-    session.verify = str(certificate)
     tls_standin.always(Fault.drip(0.2, where=where))
+    url = tls_standin.url.replace("http:", "https:")
     with pytest.raises(requests.RequestException):
-        call(tls_standin.url.replace("http:", "https:"))
+        call(url, verify=str(certificate))
 
 
 def test_a_handshake_that_hangs_is_a_connection_not_made(call, in_time):

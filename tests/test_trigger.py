@@ -432,7 +432,7 @@ def test_a_handshake_that_is_cut_off_leaves_no_doubt():
 
 def _fail_at(address, verify=True):
     schedules = TriggerSchedules(f"https://{address[0]}:{address[1]}", "key")
-    schedules._session.verify = verify
+    schedules._client.verify = verify
     with pytest.raises(CancelFailed) as caught:
         schedules.cancel("sched_x", TASK_ID, Deadline(1))
     return caught.value.report

@@ -143,10 +143,9 @@ class Report:
             *(f"  {count:8}  {answer}" for answer, count in self.answers.most_common()),
             f"faults       {sum(self.faults.values())} of calls to Trigger.dev",
             f"  {', '.join(f'{kind} {count}' for kind, count in self.faults.most_common())}",
-            f"recoveries   {self.recovered}, of marks that stood when the load ended "
-            f"{self.marks_left}",
-            f"kept         {self.kept} tasks, all deleted when asked for again",
-            f"in doubt     {self.in_doubt} of them without their schedule, and the log says so",
+            f"recoveries   {self.recovered}; {self.marks_left} marks stood when the load ended",
+            f"kept         {self.kept} tasks until they were asked for once more",
+            f"in doubt     {self.in_doubt} of them, their schedule gone with no answer",
             f"violations   {len(self.violations)}",
             *(f"  {violation}" for violation in self.violations[:20]),
             f"({self.seconds:.0f} s)",
