@@ -82,10 +82,12 @@ def run(sql: str, *params: object) -> tuple[list[Row], int]:
 def _answer_is_lost(error: Exception) -> bool:
     """Whether a statement was sent and the server has not said what became of it.
 
-    What Postgres says has an SQLSTATE; SQLite is no server.
+    What Postgres says has an SQLSTATE, and so has a pooler's word that it lost the server;
+    SQLite is no server.
     """
     said = getattr(getattr(error, "orig", error), "sqlstate", None)
-    return is_postgres() and not database.is_closed() and said is None
+    unknown = said is None or said.startswith("08") or said == "40003"
+    return is_postgres() and not database.is_closed() and unknown
 
 
 def release() -> None:
@@ -147,15 +149,17 @@ def _postgres(address: str, pool: dict[str, int]) -> peewee.Database:
 
 
 class _BoundedConnection(psycopg.Connection[Row]):
-    """Waits for no statement longer than `WAIT_SECONDS`.
+    """Waits for no statement longer than `WAIT_SECONDS`, or its own *patience*.
 
     Measured here and not by `statement_timeout`, as a pooler may refuse that or hand it on to
     other clients; and a server that is frozen can't measure it.
     """
 
+    patience: float | None = None
+
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         try:
-            return super().wait(gen, interval, timeout or WAIT_SECONDS)
+            return super().wait(gen, interval, timeout or self.patience or WAIT_SECONDS)
         except psycopg.errors._WaitTimeout:
             self._try_cancel(timeout=1)
             self.close()

@@ -52,6 +52,8 @@ def _sweep_forever(deleter: Deleter) -> None:
         time.sleep(pause)
         try:
             recover_expired(deleter)
+        except DatabaseFailed as error:
+            log.logger.error("sweep failed", extra={"fields": {"error": str(error)}})
         except Exception:
             log.logger.exception("sweep failed")
         pause = SWEEP_SECONDS * random.uniform(0.8, 1.2)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from gunicorn.http import Request, get_parser
-from gunicorn.http.errors import NoMoreData
+from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.util import close_graceful
 from gunicorn.workers.gthread import TConn, ThreadWorker
@@ -53,6 +53,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return super().handle_request(req, conn)
         except TimeoutError:
             return False
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        """Answer and log as gunicorn does, but quote nothing: a broken header may hold a key."""
+        if isinstance(exc, ParseException):
+            exc.args = ()
+            for name, value in vars(exc).items():
+                if isinstance(value, str | bytes):
+                    setattr(exc, name, "...")
+        super().handle_error(req, client, addr, exc)
 
 
 def _hang_up(sock: socket.socket) -> None:

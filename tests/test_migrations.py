@@ -318,7 +318,7 @@ def test_an_upgrade_gives_up_behind_a_long_transaction(host_url, host):
 @pytest.mark.parametrize("table", ["scheduled_actions", "account_api_keys"])
 def test_an_upgrade_that_gets_no_answer_leaves_nothing_behind(host_url, host, monkeypatch, table):
     """Neither half of the additions nor a statement that still waits; the next one succeeds."""
-    monkeypatch.setattr(db, "WAIT_SECONDS", 1)
+    monkeypatch.setattr("recoup.migrations.UPGRADE_SECONDS", 1)
     connect(make_config(host_url))
     with psycopg.connect(host_url) as other:
         other.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")

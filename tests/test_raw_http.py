@@ -151,6 +151,17 @@ def outcome(received):
 
 
 @pytest.mark.parametrize(
+    "line", [b"x-api-key %s", b"x-api-key\t: %s", b"x-api-key: \0%s", b"%s\0: x", b"(%s): x"]
+)
+def test_what_is_broken_is_not_quoted(server, key, line):
+    """A key in a header that can't be read is neither answered nor logged."""
+    received = talk(server, head(line % key))
+    assert statuses(received) == [400]
+    assert key not in received
+    assert key.decode() not in server.stderr()
+
+
+@pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
         pytest.param(head(length(BODY), length(BODY)) + BODY, 400, id="two Content-Length"),

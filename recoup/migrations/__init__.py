@@ -11,6 +11,7 @@ import peewee
 from recoup.db import DatabaseFailed, database, is_postgres
 from recoup.models import HOST_MODELS, MODELS
 
+UPGRADE_SECONDS = 600
 LOCK_KEY = 5_702_887  # an advisory lock number that is ours alone
 
 
@@ -32,6 +33,8 @@ def _upgrade_sqlite() -> None:
 
 
 def _upgrade_postgres() -> None:
+    # Other upgrades go first, and an index takes its time; locks have a limit of their own.
+    database.connection().patience = UPGRADE_SECONDS
     with database.atomic():
         database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (LOCK_KEY,))
         _check_host_tables()

@@ -1,8 +1,7 @@
 -- Adds to the host's database what this service needs. Only adds, and may be run again.
 
 -- Adding a foreign key locks the host's table for a moment; rather fail than queue behind a
--- long transaction with every other program queueing behind us. Shorter than `WAIT_SECONDS` in
--- db.py, so that the error says what was waited for.
+-- long transaction with every other program queueing behind us.
 SET LOCAL lock_timeout = '2s';
 
 CREATE TABLE IF NOT EXISTS task_deletions (
