@@ -132,7 +132,7 @@ HEAD = (
 
 def row(database, latency, clients, result):
     service, bare = result["service"], result["bare"]
-    ideal = f"{service['rps'] * latency / 1000 / clients:.2f}" if latency else "–"
+    ideal = f"{service['rps'] * latency / 1000 / clients:.2f}" if latency else "-"
     return (
         f"| {database} | {latency} | {clients} | {service['rps']:.0f} | {result['ratio']:.2f}"
         f" | {result['ratio_min']:.2f}-{result['ratio_max']:.2f} | {ideal}"
@@ -179,9 +179,7 @@ def main():
                         result = cell(bench, latency, clients, options.rounds, options.seconds)
                         results.append([kind, latency, clients, result])
                         out(row(*results[-1]))
-        out(
-            f"\nThe generator alone, against the stand-in: {ceiling(standin_port)} requests a second."
-        )
+        out(f"\nGenerator and stand-in alone: {ceiling(standin_port)} requests a second.")
     Path(ROOT, "docs", "performance.json").write_text(json.dumps(results, indent=1))
 
 

@@ -15,7 +15,7 @@ from recoup.db import connect, database, is_postgres, release, run
 from recoup.migrations import upgrade
 
 KEY = "recoup_sk_benchmark"
-SECRET = "benchmark"  # noqa: S105
+SECRET = "benchmark"
 HOST_SCHEMA = Path(__file__).parent.parent / "tests" / "host_schema.sql"
 
 

@@ -151,6 +151,18 @@ class _BoundedResponse(http.client.HTTPResponse):
         self.fp.close()
         self.fp = io.BufferedReader(_BoundedReader(sock))
 
+    def _read_status(self) -> tuple[str, int, str]:
+        """Read past interim answers, such as 103 (RFC 9110, section 15.2).
+
+        Python's client would take one for the answer, and the answer for that to the next
+        request on the connection.
+        """
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 102 <= status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
 
 class _HTTPConnection(urllib3.connection.HTTPConnection):
     response_class = _BoundedResponse

@@ -32,9 +32,7 @@ FAILURES = {
     PrivyFailed: "The token could not be checked; nothing was changed. Ask again.",
     DeletionRolledBack: "The schedule could not be cancelled; the task was kept.",
     DeletionPending: "The task is being deleted by another request. Ask again.",
-    DeletionUnfinished: (
-        "The database failed on the way; if the deletion has begun, it will be completed."
-    ),
+    DeletionUnfinished: "The deletion was interrupted; if it has begun, it will be completed.",
     Overloaded: "Too many deletions are under way; nothing was changed. Ask again.",
 }
 

@@ -29,8 +29,6 @@ ROUTE = "/api/v1/schedules"
 FIRST_BACKOFF_SECONDS = 0.1
 # A first attempt that hangs must leave time for a second.
 ATTEMPT_SHARE = 0.5
-# Said by a proxy in between, which lost sight of what the server behind it did.
-GATEWAY_FAILED = (502, 504)
 # Encoded or not, these name no schedule in a URL but the folder, and the one above.
 DOT_SEGMENTS = (".", "..")
 
@@ -143,7 +141,7 @@ class TriggerSchedules(SchedulesRoute):
         report.upstream_status = answer.status
         report.upstream_statuses.append(answer.status)
         report.reason = f"Trigger.dev answered {answer.status}"
-        report.in_doubt |= answer.status in GATEWAY_FAILED
+        report.in_doubt |= _may_have_acted(answer.status)
         return judge(answer), seconds_until_reset(answer, time.time())
 
 
@@ -179,9 +177,18 @@ def judge(answer: Answer) -> Verdict:
     advice = answer.headers.get("x-should-retry")
     if advice in ("true", "false"):
         return Verdict.RETRY if advice == "true" else Verdict.REFUSED
-    if answer.status in (408, 409, 429) or answer.status >= 500:
+    if answer.status in (408, 409, 429) or _may_have_acted(answer.status):
         return Verdict.RETRY
     return Verdict.REFUSED
+
+
+def _may_have_acted(status: int) -> bool:
+    """Whether a failure with this status may come after the deed.
+
+    A proxy may have lost sight of the server, and the server of what it has committed; and what
+    follows an interim answer (1xx) is not known.
+    """
+    return status < 200 or status >= 500
 
 
 def seconds_until_reset(answer: Answer, now: float) -> float:
