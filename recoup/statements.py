@@ -142,8 +142,11 @@ WHERE id = ? AND trigger_schedule_id IS NOT DISTINCT FROM ?
 
 def remove_mark(task_id: str, token: str) -> bool:
     """Take our mark off the task; False if it is no longer ours."""
-    _, count = run("DELETE FROM task_deletions WHERE task_id = ? AND token = ?", task_id, token)
+    _, count = run(REMOVE_MARK, task_id, token)
     return count == 1
+
+
+REMOVE_MARK = "DELETE FROM task_deletions WHERE task_id = ? AND token = ?"
 
 
 def expired_marks(limit: int) -> list[str]:
