@@ -3,6 +3,7 @@
 import os as _os
 import shutil as _shutil
 import tempfile as _tempfile
+from pathlib import Path as _Path
 
 from recoup.config import Config as _Config
 from recoup.config import ConfigError as _ConfigError
@@ -14,7 +15,8 @@ except _ConfigError as _error:
 
 wsgi_app = "wsgi:app"
 
-# Bound to 127.0.0.1:8000, or to 0.0.0.0:$PORT where PORT is set, by gunicorn itself.
+# A port that is named is for others to reach; behind a proxy on this machine none need be.
+bind = f"0.0.0.0:{_config.port}" if _config.port else "127.0.0.1:8000"
 
 workers = _config.web_concurrency
 threads = _config.web_threads
@@ -28,7 +30,7 @@ timeout = 60
 graceful_timeout = int(_config.trigger_deadline_seconds) + 22
 keepalive = 5
 
-# Each worker opens its own pool and runs its own sweeper: neither survives a fork.
+# Each worker opens its own pool, which wouldn't survive a fork.
 preload_app = False
 # It would write below $HOME at each start, and nobody uses it.
 control_socket_disable = True
@@ -39,9 +41,21 @@ def when_ready(server):
     # In memory, unless told otherwise: writing to a mapped file kills the worker if a disk is full.
     memory = "/dev/shm"  # noqa: S108
     in_memory = "TMPDIR" not in _os.environ and _os.access(memory, _os.W_OK)
-    folder = _tempfile.mkdtemp(prefix="recoup-metrics-", dir=memory if in_memory else None)
+    parent = _Path(memory if in_memory else _tempfile.gettempdir())
+    for old in parent.glob("recoup-metrics-*-*"):
+        if not _Path("/proc", old.name.split("-")[2]).exists():
+            _shutil.rmtree(old, ignore_errors=True)  # its master was killed
+    folder = _tempfile.mkdtemp(prefix=f"recoup-metrics-{server.pid}-", dir=parent)
     _os.chown(folder, server.cfg.uid, server.cfg.gid)
     _os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+
+
+def post_worker_init(worker):
+    """Complete what crashes have left, now and on and on."""
+    # Not before `when_ready`: what counts looks for its folder as it is imported.
+    from recoup.recovery import start_sweeper
+
+    start_sweeper(worker.wsgi.extensions["recoup"].deleter)
 
 
 def on_exit(server):

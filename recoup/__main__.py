@@ -16,12 +16,13 @@ GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
 def main() -> None:
     """Serve what the environment says; without `TRIGGER_SECRET_KEY`, a demo."""
     try:
-        if read_environment().get("TRIGGER_SECRET_KEY"):
+        environ = read_environment()
+        if environ.get("TRIGGER_SECRET_KEY"):
             _serve()
         # Not imported by a server that has work to do.
         from recoup.demo.run import run
 
-        sys.exit(run(GUNICORN, int(os.environ.get("PORT") or 8000)))
+        sys.exit(run(GUNICORN, environ.get("PORT") or "8000"))
     except ClickException as error:
         error.show()
         sys.exit(1)

@@ -11,7 +11,6 @@ from recoup.auth import Authenticator
 from recoup.config import Config
 from recoup.deletion import Deleter
 from recoup.privy import Privy
-from recoup.recovery import start_sweeper
 from recoup.trigger import TriggerSchedules
 
 MAX_BODY_BYTES = 64 * 1024
@@ -34,6 +33,8 @@ def create_app(config: Config | None = None) -> Flask:
     app = Flask("recoup")
     app.response_class = _Response
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    # Two slashes are another path, a 404 like others; Flask would redirect, in HTML.
+    app.url_map.merge_slashes = False
     log.configure()
 
     db.connect(config)
@@ -44,25 +45,18 @@ def create_app(config: Config | None = None) -> Flask:
 
     app.register_blueprint(api.blueprint)
     app.register_blueprint(health.blueprint)
-    app.register_blueprint(metrics.blueprint)
     app.register_blueprint(openapi.blueprint)
     app.register_blueprint(docs.blueprint)
     cli.init_app(app)
     errors.init_app(app)
     CORS(
         app,
+        methods=["GET", "DELETE"],
         allow_headers=["x-api-key", "Authorization", "Content-Type"],
         expose_headers=["X-Request-ID"],
         send_wildcard=True,
     )
     _log_requests(app)
-    return app
-
-
-def create_served_app() -> Flask:
-    """Make the app for a server: it also completes what crashes have left, on and on."""
-    app = create_app()
-    start_sweeper(app.extensions["recoup"].deleter)
     return app
 
 
@@ -102,7 +96,10 @@ def _log_requests(app: Flask) -> None:
         request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex
         g.record = log.record("request", request_id=request_id, method=request.method)
         g.notes = g.record.__enter__()
-        log.note(route=request.url_rule and request.url_rule.rule)
+        if request.url_rule:
+            log.note(route=request.url_rule.rule)
+        else:
+            log.note(path=request.path)
 
     @app.after_request
     def answer(response: Response) -> Response:

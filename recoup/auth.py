@@ -4,7 +4,6 @@ import hashlib
 import hmac
 
 from recoup import log, statements
-from recoup.db import release
 from recoup.privy import InvalidToken, Privy
 
 API_KEY_PREFIX = "recoup_sk_"
@@ -47,7 +46,6 @@ class Authenticator:
     def _account_of_token(self, token: str) -> str | None:
         if self._privy is None:
             return None
-        release()
         try:
             emails = self._privy.emails(token)
         except InvalidToken:

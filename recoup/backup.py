@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from marshmallow import ValidationError
 
@@ -35,14 +34,16 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_backup(file: BinaryIO) -> list[Schedule]:
+def read_backup(path: Path) -> list[Schedule]:
     """Return the schedules of a backup.
 
     Raises:
+        OSError: it can't be read.
         ValueError: it is none.
     """
+    content = path.read_bytes()
     try:
-        schedules: list[Schedule] = ScheduleSchema(many=True).load(json.load(file))
+        schedules: list[Schedule] = ScheduleSchema(many=True).load(json.loads(content))
     except (ValidationError, RecursionError) as error:
         raise ValueError("not a backup of schedules") from error
     return schedules

@@ -16,25 +16,29 @@ from recoup import log
 from recoup.auth import API_KEY_PREFIX
 from recoup.cli_reconcile import reconcile_tasks, restore_schedules
 from recoup.config import Config
-from recoup.db import DatabaseFailed
+from recoup.db import DatabaseFailed, run
 from recoup.deletion import DeletionPending, DeletionRolledBack, DeletionUnfinished, TaskNotFound
 from recoup.doctor import doctor
 from recoup.errors import FAILURES, describe
 from recoup.migrations import upgrade
 from recoup.models import Account, AccountApiKey
 from recoup.recovery import recover_expired
+from recoup.statements import count_marks
 
 
 class _Group(AppGroup):
     """Commands whose failures are one line, and not a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        # Under `flask` the app has been made; standard output is for what was asked for.
+        log.configure(sys.stderr)
         try:
             return super().invoke(ctx)
         except (DatabaseFailed, peewee.PeeweeException) as error:
-            raise click.ClickException(f"the database failed: {_one_line(error)}") from error
+            hint = "; see `recoup doctor`"
+            raise click.ClickException(f"the database failed: {_one_line(error)}{hint}") from error
         except TaskNotFound:
-            raise click.ClickException("there is no such task") from None
+            raise click.ClickException("there is no such task; is it deleted already?") from None
         except (DeletionRolledBack, DeletionPending, DeletionUnfinished) as error:
             reason = _one_line(describe(error))
             raise click.ClickException(f"{FAILURES[type(error)]} ({reason})") from error
@@ -103,8 +107,8 @@ def create_key(account: UUID, name: str, expires: datetime | None) -> None:
 @click.argument("key_id", type=click.UUID)
 def revoke_key(key_id: UUID) -> None:
     """End the API key with the id KEY_ID, as `keys create` printed it, at once."""
-    ended = {AccountApiKey.expires_at: datetime.now(UTC)}
-    if not AccountApiKey.update(ended).where(AccountApiKey.id == key_id).execute():
+    _, count = run("UPDATE account_api_keys SET expires_at = {now} WHERE id = ?", str(key_id))
+    if not count:
         raise click.ClickException(f"there is no key {key_id}")
     click.echo(f"Key {key_id} is revoked.")
 
@@ -112,26 +116,35 @@ def revoke_key(key_id: UUID) -> None:
 @tasks_group.command("delete")
 @click.argument("task_id", type=click.UUID)
 def delete_task(task_id: UUID) -> None:
-    """Delete the task TASK_ID and its schedule, as the route does, for any account."""
-    with log.record("command", command="tasks delete"):
+    """Delete a task and its schedule.
+
+    The same deletion as the route's, but of any account's task.
+    """
+    with log.record("command", command="tasks delete") as notes:
         current_app.extensions["recoup"].deleter.delete(str(task_id), None)
-    click.echo(f"Task {task_id} is deleted, and its schedule is cancelled.")
+    click.echo(f"Task {task_id} is deleted.")
+    if notes["missing"]:
+        click.echo("Trigger.dev knew no schedule of it; see `recoup tasks reconcile`.")
 
 
 @tasks_group.command("recover")
 def recover_tasks() -> None:
-    """Complete the deletions that a crash or an outage left in the middle.
+    """Complete deletions left in the middle.
 
     The service does so by itself about every 30 seconds; this is for not waiting. Exits with 1
-    if any could not be completed.
+    if any are left: those that could not be completed, and those that are under way.
     """
-    deleted, standing = recover_expired(current_app.extensions["recoup"].deleter)
-    for task_id in deleted:
-        click.echo(f"{task_id} deleted")
-    for task_id in standing:
-        click.echo(f"{task_id} could not be completed; it will be tried again")
-    click.echo(f"{len(deleted)} completed, {len(standing)} left.")
-    if standing:
+    completed = 0
+    while any(found := recover_expired(current_app.extensions["recoup"].deleter)):
+        deleted, standing = found
+        completed += len(deleted)
+        for task_id in deleted:
+            click.echo(f"{task_id} deleted")
+        for task_id in standing:
+            click.echo(f"{task_id} could not be completed; it will be tried again")
+    left, _ = count_marks()
+    click.echo(f"{completed} completed, {left} left.")
+    if left:
         sys.exit(1)
 
 
@@ -145,7 +158,7 @@ def check_config() -> None:
     config = Config.load()
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if value is not None and not field.repr:
+        if value is not None and (not field.repr or field.name.endswith("_url")):
             value = _mask(field.name, value)
         click.echo(f"{field.name.upper()}={'' if value is None else value}")
 
@@ -191,7 +204,15 @@ main = _Recoup(
     create_app=_load_app,
     add_default_commands=False,
     add_version_option=False,
-    help="Operate Recoup's task deletion: its database, API keys, tasks and settings.",
+    help="""Operate the service that deletes tasks together with their schedules.
+
+    \b
+    To set it up:      config check, db upgrade, doctor, keys create
+    Before a version:  db upgrade
+    When paged:        doctor, tasks recover, tasks reconcile
+
+    Settings come from the environment, over a .env in the current folder.
+    """,
 )
 # Flask's `--app`, `--debug` and `--env-file`; the last looks for `.env` in the folders above too.
 main.params.clear()

@@ -1,23 +1,29 @@
 """The commands `recoup tasks reconcile` and `recoup tasks restore-schedules`."""
 
 import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 import peewee
 from flask import current_app
 from flask.cli import with_appcontext
 
+from recoup import log
 from recoup.backup import read_backup, write_backup
 from recoup.config import Config
 from recoup.inventory import InventoryFailed, ScheduleInventory, Watch
+from recoup.models import missing_from_schema
 from recoup.reconcile import Drift, delete_orphan, find_drift, restore, store_id
 from recoup.schedules import Schedule
+
+
+# What is told of a mismatch.
+_NAMES = ("schedule_id", "task_id")
 
 
 class _CannotTell(click.ClickException):
@@ -54,23 +60,29 @@ def reconcile_tasks(as_json: bool, fix: bool, yes: bool, backup: Path) -> None:
     """
     if fix and not yes and not sys.stdin.isatty():
         raise click.UsageError("--fix has no terminal to ask at; with --yes it doesn't ask.")
+    if sys.stderr.isatty():  # a person sees what is done, and needn't read it in the log again
+        log.logger.setLevel(logging.WARNING)
+    inventory = _inventory()
     with _failures_as(_CannotTell):
-        drift = _reconcile(as_json, fix, yes, backup)
+        with _progress("Comparing") as watch:
+            drift, listed = find_drift(inventory, _config().trigger_task_identifier, watch)
+        click.echo(_as_json(drift) if as_json else _as_table(drift, len(listed)))
+        if fix and any(drift.values()):
+            drift = _fix(inventory, drift, listed, yes, backup)
+            _say(f"Left: {_count_kinds(drift) or 'nothing'}.")
     if any(drift.values()):
         sys.exit(1)
 
 
-def _reconcile(as_json: bool, fix: bool, yes: bool, backup: Path) -> Drift:
-    """Report the drift, mend it if that is wanted, and return what is left."""
-    inventory = _inventory()
-    with _progress("Comparing") as watch:
-        drift, schedules = find_drift(inventory, _config().trigger_task_identifier, watch)
-    click.echo(_as_json(drift) if as_json else _as_table(drift, len(schedules)))
-    orphans = [schedules[m.schedule_id] for m in drift["orphans"] if m.schedule_id]
+def _fix(
+    inventory: ScheduleInventory, drift: Drift, listed: dict[str, Schedule], yes: bool, backup: Path
+) -> Drift:
+    """Mend what can be mended, and return what is left."""
+    orphans = [listed[m.schedule_id] for m in drift["orphans"] if m.schedule_id]
     lost = drift["lost_ids"]
-    if not fix or not (orphans or lost):
+    if not orphans and not lost:
         return drift
-    if len(orphans) == len(schedules):
+    if len(orphans) == len(listed):
         raise _CannotTell(
             "not one schedule is of a task in this database, so nothing is deleted; check "
             "DATABASE_URL, whether its role may see the rows, and TRIGGER_SECRET_KEY"
@@ -102,9 +114,9 @@ def _delete(inventory: ScheduleInventory, orphans: Sequence[Schedule], backup: P
 
 
 @click.command("restore-schedules")
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.Path(path_type=Path))
 @with_appcontext
-def restore_schedules(file: BinaryIO) -> None:
+def restore_schedules(file: Path) -> None:
     """Make the schedules in FILE again, which `tasks reconcile --fix` wrote.
 
     They get new ids. What is there still, or again, is left as it is, so that this may be
@@ -112,23 +124,26 @@ def restore_schedules(file: BinaryIO) -> None:
     """
     try:
         schedules = read_backup(file)
-    except ValueError:
-        raise click.BadParameter(
-            "is not what `tasks reconcile --fix` wrote.", param_hint="FILE"
-        ) from None
+    except OSError as error:
+        raise click.UsageError(f"{file} can't be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise click.UsageError(f"{file} is not what `tasks reconcile --fix` wrote.") from error
     inventory = _inventory()
+    restored = 0
     with _failures_as(click.ClickException):
         for schedule in schedules:
             schedule_id, new = restore(inventory, schedule)
+            restored += new
             click.echo(f"{schedule.id} {'is new as' if new else 'is there as'} {schedule_id}")
+    click.echo(f"{restored} restored.")
 
 
 def _as_json(drift: Drift) -> str:
     """Return one object on one line; a name that has no value is left out."""
     known = {
         kind: [
-            {name: value for name, value in mismatch._asdict().items() if value is not None}
-            for mismatch in mismatches
+            {name: id_ for name, id_ in zip(_NAMES, m, strict=False) if id_ is not None}
+            for m in mismatches
         ]
         for kind, mismatches in drift.items()
     }
@@ -136,16 +151,28 @@ def _as_json(drift: Drift) -> str:
 
 
 def _as_table(drift: Drift, count: int) -> str:
-    """Return a line for each mismatch, and a last one that counts them."""
+    """Return a line for each mismatch below a heading, and a last one that counts them."""
     lines = [
-        "  ".join(
-            (click.style(f"{kind:10}", fg="yellow"), _text(m.schedule_id, 27), _text(m.task_id))
-        )
+        f"{click.style(_words(kind, 1).ljust(9), fg='yellow')}  "
+        f"{_text(m.schedule_id, 27)}  {_text(m.task_id)}"
         for kind, mismatches in drift.items()
         for m in mismatches
     ]
-    counts = ", ".join(f"{len(mismatches)} {kind}" for kind, mismatches in drift.items())
-    return "\n".join([*lines, f"{counts.replace('_', ' ')}; {count} schedules compared."])
+    heading = [f"{'DRIFT':9}  {'SCHEDULE':27}  TASK"] if lines else []
+    counts = _count_kinds(drift) or "No drift"
+    compared = f"{count} {_words('schedules', count)} compared."
+    return "\n".join([*heading, *lines, f"{counts}; {compared}"])
+
+
+def _count_kinds(drift: Drift) -> str:
+    """Return how much there is of each kind that there is any of."""
+    counts = {kind: len(mismatches) for kind, mismatches in drift.items() if mismatches}
+    return ", ".join(f"{count} {_words(kind, count)}" for kind, count in counts.items())
+
+
+def _words(plural: str, count: int) -> str:
+    """Return a kind's name as people write it, of one thing or of more."""
+    return (plural.removesuffix("s") if count == 1 else plural).replace("_", " ")
 
 
 def _text(value: str | None, width: int = 0) -> str:
@@ -173,13 +200,20 @@ def _failures_as(kind: type[click.ClickException]) -> Iterator[None]:
     except InventoryFailed as error:
         raise kind(str(error)) from error
     except peewee.PeeweeException as error:
-        reason = " ".join(str(error).split())
-        raise kind(f"the database failed: {reason}; check DATABASE_URL") from error
+        raise kind(_explain(error)) from error
+
+
+def _explain(error: peewee.PeeweeException) -> str:
+    """Say what the database lacks or, where it lacks nothing or can't be asked, what it said."""
+    with suppress(peewee.PeeweeException):
+        if missing := missing_from_schema():
+            return f"the database lacks {', '.join(missing)}; run `recoup db upgrade`"
+    return f"the database failed: {' '.join(str(error).split())}; check DATABASE_URL"
 
 
 def _say(text: str) -> None:
-    """Tell what is done; on standard error, as `--json` leaves no room on standard output."""
-    click.echo(text, err=True)
+    """Tell a person what is done; with `--json`, standard output is for JSON alone."""
+    click.echo(text, err=click.get_current_context().params["as_json"])
 
 
 def _config() -> Config:

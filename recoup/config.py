@@ -61,6 +61,7 @@ class Config:
     recoup_org_id: UUID | None
     web_concurrency: int
     web_threads: int
+    port: int | None
 
     @classmethod
     def load(cls, environ: Mapping[str, str | None] | None = None) -> "Config":
@@ -80,8 +81,15 @@ class Config:
 
 
 def read_environment() -> dict[str, str | None]:
-    """Return `.env` of the current folder with the process's environment laid over it."""
-    return {**dotenv_values(".env"), **os.environ}
+    """Return `.env` of the current folder with the process's environment laid over it.
+
+    Raises:
+        ConfigError: there is a `.env`, and it can't be read.
+    """
+    try:
+        return {**dotenv_values(".env"), **os.environ}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError({".env": [f"can't be read: {error}."]}) from None
 
 
 class _PublicKey(fields.Field[EllipticCurvePublicKey]):
@@ -131,7 +139,7 @@ def _text(**options: Any) -> fields.String:
     return fields.String(error_messages=_TYPE_ERRORS, **options)
 
 
-def _number(default: int, low: int, high: int) -> fields.Integer:
+def _number(default: int | None, low: int, high: int) -> fields.Integer:
     limits = validate.Range(low, high, error="must be from {min} to {max}.")
     return fields.Integer(load_default=default, validate=limits, error_messages=_NUMBER_ERRORS)
 
@@ -162,6 +170,7 @@ class _Settings(Schema):
     )
     WEB_CONCURRENCY = _number(2, 1, 64)
     WEB_THREADS = _number(64, 2, 1024)
+    PORT = _number(None, 1, 65535)
 
     @validates_schema(skip_on_field_errors=False)
     def _check_privy(self, data: dict[str, Any], **kwargs: Any) -> None:

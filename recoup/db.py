@@ -8,10 +8,10 @@ Each statement commits by itself, so nothing is held open while somebody else is
 import select
 import sqlite3
 import time
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import peewee
 import psycopg
@@ -28,6 +28,10 @@ CONNECT_PAUSE_SECONDS = 1
 database = peewee.DatabaseProxy()
 
 Row = tuple[Any, ...]
+
+
+# All that peewee and the drivers beneath it raise.
+FAILURES = (peewee.PeeweeException, MaxConnectionsExceeded, psycopg.Error, sqlite3.Error)
 
 
 class DatabaseFailed(Exception):
@@ -67,12 +71,7 @@ def run(sql: str, *params: object) -> tuple[list[Row], int]:
         rows = cursor.fetchall() if cursor.description else []
     except peewee.IntegrityError as error:
         raise ConstraintFailed(str(error)) from error
-    except (
-        peewee.PeeweeException,
-        MaxConnectionsExceeded,
-        psycopg.Error,
-        sqlite3.Error,
-    ) as error:
+    except FAILURES as error:
         kind = AnswerLost if _answer_is_lost(error) else DatabaseFailed
         release()  # it may be lost, and the thread's next statement needs one that isn't
         raise kind(str(error)) from error
@@ -121,9 +120,20 @@ _SQLITE = {
 }
 
 
+def make_sqlite_file() -> None:
+    """Make the file of a SQLite database, and its folder, if they aren't there.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    path = Path(unquote(database.database.removeprefix("file:").partition("?")[0]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
 def _sqlite(path: str, pool: dict[str, int]) -> peewee.Database:
-    with suppress(OSError):  # opening the file will fail then
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    # A file that isn't there is an error, and not a new database; see `make_sqlite_file`.
+    address = f"file:{quote(str(Path(path).absolute()))}?mode=rw"
     pragmas = {
         "busy_timeout": WAIT_SECONDS * 1000,
         "foreign_keys": 1,
@@ -132,7 +142,7 @@ def _sqlite(path: str, pool: dict[str, int]) -> peewee.Database:
         "synchronous": "full",
     }
     return PooledSqliteDatabase(  # type: ignore[no-untyped-call]
-        path, pragmas=pragmas, check_same_thread=False, **pool
+        address, pragmas=pragmas, uri=True, check_same_thread=False, **pool
     )
 
 

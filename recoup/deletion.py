@@ -138,12 +138,10 @@ class Deleter:
             mark = _Mark(task_id)
             if self._place(mark, requested_by):
                 return mark
-            expired = statements.mark_has_expired(task_id)
             mark = _Mark(task_id, taken_over=True)
-            if expired and statements.take_over_mark(task_id, mark.token, self._lease_seconds):
+            if statements.take_over_mark(task_id, mark.token, self._lease_seconds):
                 return mark
-            if expired is False:
-                self._wait_for_another(task_id, deadline)
+            self._wait_for_another(task_id, deadline)
         raise DeletionPending
 
     def _place(self, mark: _Mark, requested_by: str | None) -> bool:
@@ -156,8 +154,10 @@ class Deleter:
             raise TaskNotFound from None
         except AnswerLost as error:
             # Where there is no mark to remove, one may come yet, from a server that was given up.
+            log.note(state="marked")
             if not self._remove(mark):
                 raise DeletionUnfinished from error
+            log.note(state="kept")
             raise
 
     def _wait_for_another(self, task_id: str, deadline: Deadline) -> None:
@@ -183,6 +183,9 @@ class Deleter:
                 return log.note(state="deleted")
             if standing.token != mark.token:
                 raise _MarkLost
+            if standing.schedule_id == schedule_id:
+                # Nothing stands against deleting the row, and it is there: a policy or a trigger.
+                raise DeletionUnfinished("the database did not delete the row")
             schedule_id = standing.schedule_id
 
     def _cancel(self, mark: _Mark, schedule_id: str | None, deadline: Deadline) -> None:
@@ -194,9 +197,10 @@ class Deleter:
             log.note(**asdict(error.report))
             if mark.taken_over:
                 raise DeletionUnfinished from error
-            log.note(step="roll back", state="in doubt" if error.report.in_doubt else "kept")
+            log.note(step="roll back")
             if not self._remove(mark):
                 raise DeletionUnfinished from error
+            log.note(state="in doubt" if error.report.in_doubt else "kept")
             raise DeletionRolledBack from error
         log.note(**asdict(report), level=logging.WARNING if report.missing else logging.INFO)
 

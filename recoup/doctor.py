@@ -7,13 +7,11 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 import click
-import peewee
 import requests
-from playhouse.pool import MaxConnectionsExceeded
 
 from recoup import statements
 from recoup.config import TRIGGER_ENVIRONMENTS, Config, ConfigError
-from recoup.db import DatabaseFailed, connect, is_postgres
+from recoup.db import FAILURES, DatabaseFailed, connect, is_postgres, release
 from recoup.models import missing_from_schema
 from recoup.trigger import SchedulesRoute
 
@@ -56,6 +54,7 @@ def examine() -> Iterator[Finding]:
     connect(config)
     yield _check_database()
     yield _check_clock()
+    release()
     yield _check_trigger(config)
     yield _check_environment(config)
     yield _check_privy(config)
@@ -64,7 +63,7 @@ def examine() -> Iterator[Finding]:
 def _check_database() -> Finding:
     try:
         missing = missing_from_schema()
-    except (peewee.PeeweeException, MaxConnectionsExceeded) as error:
+    except FAILURES as error:
         return Finding("failed", "database", f"can't be reached: {' '.join(str(error).split())}")
     if missing:
         text = f"lacks {', '.join(missing)}: run `recoup db upgrade`"

@@ -1,9 +1,13 @@
-"""`/healthz`: the process is up. `/readyz`: it can do its work. Neither asks Trigger.dev."""
+"""`/healthz`: the process is up. `/readyz`: it can do its work. `/metrics`: what it has done.
 
-import peewee
-from flask import Blueprint
-from playhouse.pool import MaxConnectionsExceeded
+None of them asks Trigger.dev.
+"""
 
+from flask import Blueprint, Response
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from recoup import metrics
+from recoup.db import FAILURES
 from recoup.models import missing_from_schema
 
 blueprint = Blueprint("health", __name__)
@@ -24,11 +28,17 @@ def readyz() -> tuple[dict[str, object], int]:
     return {"status": "ready"}, 200
 
 
+@blueprint.get("/metrics")
+def show_metrics() -> Response:
+    """Answer what Prometheus asks for."""
+    return Response(metrics.render(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
 def find_problems() -> list[str]:
     """Return what keeps the service from its work, a sentence each."""
     try:
         missing = missing_from_schema()
-    except (peewee.PeeweeException, MaxConnectionsExceeded):
+    except FAILURES:
         return ["The database can't be reached."]
     if missing:
         return [f"The database lacks {', '.join(missing)}: run `recoup db upgrade`."]

@@ -1,4 +1,4 @@
-"""`/metrics`, for Prometheus: counted from the notes that make up each line of the log.
+"""What Prometheus is told: counted from the notes that make up each line of the log.
 
 Each worker counts in files of its own, in a folder that `gunicorn.conf.py` makes and names in
 `PROMETHEUS_MULTIPROC_DIR` before this is imported; whichever worker is asked adds them all up,
@@ -10,10 +10,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flask import Blueprint, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -25,8 +23,6 @@ DELETION_ROUTE = "/api/tasks"
 OUTCOMES = ("deleted", "kept", "in doubt", "marked", "refused", "failed")
 RECOVERIES = ("deleted", "marked", "overtaken")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
-
-blueprint = Blueprint("metrics", __name__)
 
 _counted = CollectorRegistry()
 _requests = Counter(
@@ -119,7 +115,6 @@ else:
     _shown.register(_counted)
 
 
-@blueprint.get("/metrics")
-def metrics() -> Response:
-    """Answer all that was counted, in Prometheus' text format."""
-    return Response(generate_latest(_shown), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+def render() -> bytes:
+    """Return all that was counted, in Prometheus' plain text format."""
+    return generate_latest(_shown)

@@ -8,9 +8,8 @@ what is so both times is drift. A marked task is in the hands of its deletion, a
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, NamedTuple, TypeAlias, cast
-from uuid import UUID
 
 import peewee
 
@@ -34,10 +33,14 @@ class Task(NamedTuple):
 
 
 class Mismatch(NamedTuple):
-    """A schedule, a task, or both, that don't match; of an orphan, the task is its external id."""
+    """A schedule, a task, or both, that don't match; of an orphan, the task is its external id.
+
+    `stored_id`: of a lost id, what the task's row has in its place.
+    """
 
     schedule_id: str | None
     task_id: str | None
+    stored_id: str | None = None
 
 
 # What was found, of each of `KINDS`.
@@ -77,52 +80,48 @@ def find_drift(
 def compare(schedules: Iterable[Schedule], tasks: Mapping[str, Task]) -> Drift:
     """Return what doesn't match; `tasks` are by their ids."""
     by_id = {schedule.id: schedule for schedule in schedules}
+    by_name = {name: schedule for schedule in by_id.values() for name in schedule.names}
     named = {task.schedule_id for task in tasks.values()}
     of_task: dict[str, dict[str, Schedule]] = defaultdict(dict)
     drift: Drift = {kind: [] for kind in KINDS}
     for schedule in by_id.values():
-        owners = task_ids(schedule) & tasks.keys()
+        owners = schedule.task_ids & tasks.keys()
         for task_id in owners:
             of_task[task_id][schedule.id] = schedule
-        if not owners and schedule.id not in named:
+        if not owners and not schedule.names & named:
             drift["orphans"].append(Mismatch(schedule.id, schedule.external_id))
     for task in tasks.values():
         own = of_task[task.id]
-        if task.schedule_id in by_id:
-            own[task.schedule_id] = by_id[task.schedule_id]
+        if stored := by_name.get(task.schedule_id or ""):
+            own[stored.id] = stored
         if not task.marked:
-            _compare_task(task, own, drift)
+            _compare_task(task, own, named, drift)
     return drift
 
 
-def _compare_task(task: Task, own: Mapping[str, Schedule], drift: Drift) -> None:
+def _compare_task(
+    task: Task, own: Mapping[str, Schedule], named: Set[str | None], drift: Drift
+) -> None:
+    """Add what is wrong with a task; `own` are its schedules, `named` what all tasks name."""
     kept = _kept(task, own)
     if task.enabled and not own:
         drift["dead_tasks"].append(Mismatch(task.schedule_id, task.id))
-    if task.schedule_id is None and kept:
-        drift["lost_ids"].append(Mismatch(kept, task.id))
+    # What another task names is not lost: this one's deletion would cancel that one's schedule.
+    if kept and not own[kept].names & named:
+        drift["lost_ids"].append(Mismatch(kept, task.id, task.schedule_id))
     if len(own) > 1:
         drift["duplicates"] += [Mismatch(id_, task.id) for id_ in own if id_ != kept]
 
 
 def _kept(task: Task, own: Mapping[str, Schedule]) -> str | None:
-    """Return which of its schedules is the task's own: the one that its deletion would cancel."""
-    if task.schedule_id in own:
-        return task.schedule_id
+    """Return which of its schedules is the task's own; None where that can't be told.
+
+    The one that its deletion would cancel, or else the only one.
+    """
+    stored = [s.id for s in own.values() if task.schedule_id in s.names]
     keyed = [s.id for s in own.values() if s.deduplication_key == task.id]
-    candidates = keyed or list(own)
+    candidates = stored or keyed or list(own)
     return candidates[0] if len(candidates) == 1 else None
-
-
-def task_ids(schedule: Schedule) -> set[str]:
-    """Return the tasks that a schedule says it is of."""
-    ids = set()
-    for text in filter(None, (schedule.external_id, schedule.deduplication_key)):
-        try:
-            ids.add(str(UUID(text)))
-        except ValueError:
-            continue
-    return ids
 
 
 def _look_again(inventory: ScheduleInventory, suspects: Drift, watch: Watch) -> Drift:
@@ -165,8 +164,8 @@ def read_tasks() -> dict[str, Task]:
 def delete_orphan(inventory: ScheduleInventory, schedule: Schedule) -> bool:
     """Delete a schedule, unless a task has it by now; return whether it is gone."""
     with log.record("reconcile", schedule=schedule.id, task=schedule.external_id):
-        claims = (ScheduledAction.trigger_schedule_id == schedule.id) | (
-            ScheduledAction.id << task_ids(schedule)
+        claims = (ScheduledAction.trigger_schedule_id << schedule.names) | (
+            ScheduledAction.id << schedule.task_ids
         )
         claimed = ScheduledAction.select().where(claims).exists()
         release()
@@ -177,13 +176,18 @@ def delete_orphan(inventory: ScheduleInventory, schedule: Schedule) -> bool:
 
 
 def store_id(mismatch: Mismatch) -> bool:
-    """Give a task its schedule's id, unless it has one by now or is being deleted."""
-    with log.record("reconcile", schedule=mismatch.schedule_id, task=mismatch.task_id):
+    """Give a task its schedule's id, unless its row has changed or it is being deleted."""
+    with log.record(
+        "reconcile",
+        schedule=mismatch.schedule_id,
+        task=mismatch.task_id,
+        replaced=mismatch.stored_id,
+    ):
         stored = (
             ScheduledAction.update(trigger_schedule_id=mismatch.schedule_id)
             .where(
                 ScheduledAction.id == mismatch.task_id,
-                ScheduledAction.trigger_schedule_id.is_null(),
+                ScheduledAction.trigger_schedule_id == mismatch.stored_id,
                 ScheduledAction.id.not_in(TaskDeletion.select(TaskDeletion.task)),
             )
             .execute()

@@ -6,6 +6,7 @@ Mirrors `ScheduleObject` and `ListSchedulesResult` in trigger.dev's
 
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from marshmallow import EXCLUDE, Schema, fields, post_load, validate
 
@@ -23,6 +24,22 @@ class Schedule:
     external_id: str | None
     deduplication_key: str | None
     raw: dict[str, Any] = field(repr=False)
+
+    @property
+    def names(self) -> set[str]:
+        """What Trigger.dev finds it by."""
+        return set(filter(None, (self.id, self.deduplication_key)))
+
+    @property
+    def task_ids(self) -> set[str]:
+        """The tasks that it says it is of."""
+        ids = set()
+        for text in filter(None, (self.external_id, self.deduplication_key)):
+            try:
+                ids.add(str(UUID(text)))
+            except ValueError:
+                continue
+        return ids
 
     @property
     def lasting_key(self) -> str:

@@ -29,10 +29,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     work, so that one with free threads is first, and none fills up beside idle ones.
     """
 
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Refuse what this worker can't do."""
+        super().check_config(cfg, log)
+        if cfg.is_ssl:
+            raise RuntimeError("TLS is for the proxy in front: unset certfile and keyfile")
+
     def accept(self, listener: Any) -> None:
         """Take a connection that is waiting, if no worker with less to do has taken it."""
         busy = self.nr_conns - len(self.keepalived_conns) - len(self.pending_conns)
-        time.sleep(HESITATION_SECONDS * min(1, busy / self.cfg.threads))
+        time.sleep(HESITATION_SECONDS * max(0, min(1, busy / self.cfg.threads)))
         super().accept(listener)
 
     def handle(self, conn: TConn) -> Any:

@@ -79,7 +79,7 @@ def _version(folder: Path) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", folder.parent.name)]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A free loopback port below those of outgoing connections (32768 and up on Linux).
 
     One of those could be taken by any client while the server is stopped.
@@ -107,7 +107,7 @@ class PostgresServer:
     """
 
     def __init__(self, binaries: Path):
-        self.port = _free_port()
+        self.port = free_port()
         self._binaries = binaries
         # Not pytest's tmp_path: a unix socket's path is limited to some 100 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="recoup-", dir="/tmp"))

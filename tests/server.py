@@ -20,7 +20,7 @@ from typing import Any, Self
 import requests
 
 from tests.canaries import assert_no_canary
-from tests.postgres import _free_port
+from tests.postgres import free_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 READY_SECONDS = 60
@@ -38,7 +38,7 @@ class Server:
     """
 
     def __init__(self, database_url: str, **settings: str) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._environ = {
             "PATH": os.environ["PATH"],
             "DATABASE_URL": database_url,

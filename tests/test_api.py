@@ -425,6 +425,7 @@ class TestHeaders:
             (400, "DELETE", "/api/tasks", b""),
             (401, "DELETE", "/api/tasks", b'{"id": "0d9a3c1e-6a83-4b8c-9d52-6f2c4e1a7b10"}'),
             (404, "DELETE", "/api/tasks/", b""),
+            (404, "DELETE", "/api//tasks", b""),
             (404, "DELETE", "/api/scheduled-actions/delete", b""),
             (404, "GET", "/", b""),
             (404, "GET", "/static/x", b""),

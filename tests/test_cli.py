@@ -81,10 +81,11 @@ def run(start):
 
 
 def error_line(result):
-    """Return the one line that a failed command in this process wrote."""
+    """Return the one line, beside its log, that a failed command in this process wrote."""
     assert result.exit_code == 1, result.output
     assert isinstance(result.exception, SystemExit)
-    (line,) = result.stderr.splitlines()
+    *logged, line = result.stderr.splitlines()
+    assert all(json.loads(text) for text in logged)
     assert line.startswith("Error: ")
     return line
 
@@ -234,15 +235,16 @@ def test_an_operator_deletes_any_task(recoup, world):
     """Without a credential or a scope; the schedule goes too."""
     task_id = world.task(world.account())
     result = recoup("tasks", "delete", task_id.upper())
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == f"Task {task_id} is deleted, and its schedule is cancelled.\n"
+    assert (result.exit_code, json.loads(result.stderr)["state"]) == (0, "deleted")
+    assert result.stdout == f"Task {task_id} is deleted.\n"
     assert world.row(task_id) is None
     assert world.schedule_ids(task_id) == []
 
 
 def test_an_unknown_task_is_named_as_such(recoup, standin):
     """And nothing is asked of Trigger.dev."""
-    assert error_line(recoup("tasks", "delete", NOBODY)) == "Error: there is no such task"
+    line = error_line(recoup("tasks", "delete", NOBODY))
+    assert line == "Error: there is no such task; is it deleted already?"
     assert standin.requests == []
 
 
@@ -259,16 +261,34 @@ def test_a_cancel_that_fails_keeps_the_task(recoup, world, standin):
 
 
 def test_recover_completes_what_has_expired(recoup, world):
-    """And leaves alone what somebody may still be working on."""
+    """And leaves alone, but counts, what somebody may still be working on."""
     account = world.account()
     expired, working, untouched = (world.task(account) for _ in range(3))
     world.place_mark(expired, lease_seconds=-1)
     world.place_mark(working, lease_seconds=60)
     result = recoup("tasks", "recover")
-    assert (result.exit_code, result.stdout) == (0, f"{expired} deleted\n1 completed, 0 left.\n")
+    assert (result.exit_code, result.stdout) == (1, f"{expired} deleted\n1 completed, 1 left.\n")
     assert [bool(world.row(task)) for task in (expired, working, untouched)] == [False, True, True]
     assert world.schedule_ids(expired) == []
     assert world.mark(working)
+
+
+def test_recover_goes_on_until_nothing_has_expired(recoup, world, monkeypatch):
+    """However many there are."""
+    monkeypatch.setattr("recoup.recovery.MOST_PER_SWEEP", 2)
+    account = world.account()
+    for _ in range(5):
+        world.place_mark(world.task(account), lease_seconds=-1)
+    result = recoup("tasks", "recover")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "5 completed, 0 left.")
+
+
+def test_a_schedule_that_nobody_knew_is_mentioned(recoup, world, standin):
+    """The task is gone, and the operator is told where to look for what fired it."""
+    task_id = world.task(world.account())
+    standin.schedules.clear()
+    result = recoup("tasks", "delete", task_id)
+    assert "recoup tasks reconcile" in result.stdout
 
 
 def test_recover_tells_what_is_left(recoup, world, standin):
@@ -433,6 +453,7 @@ def test_a_database_that_is_away_is_one_line(command, closed_port):
 @pytest.mark.parametrize("command", COMMANDS[1:], ids=" ".join)
 def test_a_database_that_was_not_upgraded_is_one_line(command, tmp_path):
     """It says what is missing."""
+    (tmp_path / "empty.db").touch()
     app = create_app(make_config(f"sqlite:///{tmp_path}/empty.db"))
     assert "no such table" in error_line(app.test_cli_runner().invoke(args=command))
     close_database()
@@ -445,7 +466,8 @@ def test_a_file_that_cannot_be_opened_is_one_line(run, place):
         "recoup", "db", "upgrade", DATABASE_URL=f"sqlite:///{place}", **SECRETS
     )
     assert (code, stdout) == (1, "")
-    assert stderr == "Error: the database failed: unable to open database file\n"
+    [line] = stderr.splitlines()
+    assert line.startswith("Error: the database failed: ")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from recoup import log
 from recoup.api import Overloaded
 from recoup.app import create_app
-from recoup.db import database, release, run
+from recoup.db import database, is_postgres, release, run
 from recoup.deletion import (
     Caller,
     DeletionPending,
@@ -240,6 +240,31 @@ def test_row_that_the_host_deletes_meanwhile_is_a_deletion(deleter, world, stand
     release()
     assert done.result() is None
     assert (world.mark(task), world.schedule_ids(task)) == (None, [])
+
+
+def keep_rows():
+    """Have the database keep rows that are deleted, without a word, as a policy may."""
+    if is_postgres():
+        body = "AS 'BEGIN RETURN NULL; END' LANGUAGE plpgsql"
+        run(f"CREATE FUNCTION keep() RETURNS trigger {body}")
+        run(
+            "CREATE TRIGGER keep BEFORE DELETE ON scheduled_actions"
+            " FOR EACH ROW EXECUTE FUNCTION keep()"
+        )
+    else:
+        run(
+            "CREATE TRIGGER keep BEFORE DELETE ON scheduled_actions BEGIN SELECT RAISE(IGNORE); END"
+        )
+    release()
+
+
+def test_row_that_does_not_go_keeps_its_mark(deleter, world, standin, task):
+    """Its schedule is cancelled, so there is no way back, and nothing to cancel again."""
+    keep_rows()
+    assert isinstance(attempt(deleter, task), DeletionUnfinished)
+    assert world.row(task)
+    assert world.mark(task)
+    assert len(standin.requests) == 1
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -89,6 +89,7 @@ def test_a_database_that_is_gone(doctor, kind, tmp_path):
 
 def test_a_database_on_sqlite_that_was_not_upgraded(doctor, tmp_path):
     """It says what to run."""
+    (tmp_path / "new.db").touch()
     code, findings = doctor(DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
     verdict, text = findings["database"]
     assert (code, verdict) == (1, "failed")

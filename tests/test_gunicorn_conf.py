@@ -27,7 +27,13 @@ def load(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(**environ):
-        for name in ("WEB_CONCURRENCY", "WEB_THREADS", "TRIGGER_DEADLINE_SECONDS", *SECRETS):
+        for name in (
+            "PORT",
+            "WEB_CONCURRENCY",
+            "WEB_THREADS",
+            "TRIGGER_DEADLINE_SECONDS",
+            *SECRETS,
+        ):
             monkeypatch.delenv(name, raising=False)
         for name, value in {**SECRETS, **environ}.items():
             monkeypatch.setenv(name, value)
@@ -57,6 +63,27 @@ def test_the_workers_are_ours_and_have_threads(load):
     assert issubclass(Worker, ThreadWorker)
 
 
+def test_a_port_that_is_named_is_for_others_to_reach(load, tmp_path):
+    """Named in the environment or in `.env`; without one nobody but this machine can connect."""
+    assert load().bind == "127.0.0.1:8000"
+    assert load(PORT="8017").bind == "0.0.0.0:8017"
+    (tmp_path / ".env").write_text("PORT=8018")
+    assert load().bind == "0.0.0.0:8018"
+
+
+def test_counts_of_a_server_that_was_killed_are_cleared(load, monkeypatch, tmp_path):
+    """In memory they would add up; those of one that lives are left alone."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    dead, alive = tmp_path / "recoup-metrics-999999999-x", tmp_path / "recoup-metrics-1-x"
+    dead.mkdir()
+    alive.mkdir()
+    cfg = SimpleNamespace(uid=os.getuid(), gid=os.getgid())
+    load().when_ready(SimpleNamespace(cfg=cfg, pid=os.getpid()))
+    assert (dead.exists(), alive.exists()) == (False, True)
+
+
 @pytest.mark.parametrize("deadline", ["1", "8", "8.9", "60"])
 def test_a_stopping_worker_waits_for_the_longest_request(load, deadline):
     """A token's look-up, the deadline, and a wait of the database at each step around it."""
@@ -80,7 +107,8 @@ def test_the_folder_of_counts_lives_as_long_as_the_server(load, monkeypatch):
     """Each start counts anew, and leaves nothing behind."""
     conf = load()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
-    conf.when_ready(SimpleNamespace(cfg=SimpleNamespace(uid=os.getuid(), gid=os.getgid())))
+    cfg = SimpleNamespace(uid=os.getuid(), gid=os.getgid())
+    conf.when_ready(SimpleNamespace(cfg=cfg, pid=os.getpid()))
     folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     (folder / "count").touch()
     conf.on_exit(None)

@@ -88,6 +88,7 @@ def test_everything_that_is_missing_is_named(client):
 
 def test_it_is_not_ready_with_an_empty_file(tmp_path, client_of):
     """A new SQLite file has no tables yet."""
+    (tmp_path / "new.sqlite3").touch()
     client = client_of(f"sqlite:///{tmp_path}/new.sqlite3")
     assert ready(client) == lacking(TABLES)
 

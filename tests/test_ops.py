@@ -17,7 +17,7 @@ from recoup.metrics import OUTCOMES, RECOVERIES
 from recoup.migrations import upgrade
 from tests.conftest import close_database, make_config
 from tests.factories import World
-from tests.postgres import _free_port
+from tests.postgres import free_port
 from tests.server import Server
 
 OPS = Path(__file__).resolve().parent.parent / "ops"
@@ -98,7 +98,7 @@ class Prometheus:
     """A real Prometheus that scrapes a server each second, with the shipped configuration."""
 
     def __init__(self, folder, target):
-        self.url = f"http://127.0.0.1:{_free_port()}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         config = (OPS / "prometheus.yml").read_text()
         config = config.replace("127.0.0.1:8000", target).replace("15s", "1s")
         (folder / "prometheus.yml").write_text(config)

@@ -37,7 +37,7 @@ def drift(inventory, world):
 
     def find():
         found, _ = find_drift(inventory, IDENTIFIER, ignore)
-        return {kind: [tuple(m) for m in found[kind]] for kind in KINDS if found[kind]}
+        return {kind: [m[:2] for m in found[kind]] for kind in KINDS if found[kind]}
 
     return find
 
@@ -91,15 +91,33 @@ def task(schedule_id=None, *, task_id=A, enabled=True, marked=False):
         ([], [task(1)], {"dead_tasks": [(1, A)]}),
         ([], [task()], {"dead_tasks": [(None, A)]}),
         ([], [task(1, enabled=False)], {}),
-        ([schedule(2)], [task(1)], {}),
         # Lost ids: the schedule is there, and its row doesn't know.
         ([schedule(1)], [task()], {"lost_ids": [(1, A)]}),
         ([schedule(1)], [task(enabled=False)], {"lost_ids": [(1, A)]}),
         ([schedule(1, A, None)], [task()], {"lost_ids": [(1, A)]}),
+        # Lost, too: what the row names is gone, and its task has another.
+        ([schedule(2)], [task(1)], {"lost_ids": [(2, A, 1)]}),
+        ([schedule(2, A, "another")], [task(1)], {"lost_ids": [(2, A, 1)]}),
+        ([schedule(2, None, A)], [task(1, enabled=False)], {"lost_ids": [(2, A, 1)]}),
+        ([schedule(1), schedule(2, A, None)], [task(9, marked=True)], {}),
+        # Not lost: the row names it by its key, or another row names it.
+        ([schedule(1, A, "sched_9")], [task(9)], {}),
+        ([schedule(1, None, "sched_9")], [task(9)], {}),
+        ([schedule(2, A, B)], [task(1), task(2, task_id=B)], {}),
+        ([schedule(2, A, B)], [task(), task(2, task_id=B)], {}),
         # Duplicates: all but the one that a deletion would cancel.
         ([schedule(1), schedule(2, A, None)], [task(1)], {"duplicates": [(2, A)]}),
         ([schedule(1), schedule(2, A, None)], [task(2)], {"duplicates": [(1, A)]}),
-        ([schedule(1), schedule(2, A, None)], [task(9)], {"duplicates": [(2, A)]}),
+        (
+            [schedule(1), schedule(2, A, None)],
+            [task(9)],
+            {"lost_ids": [(1, A, 9)], "duplicates": [(2, A)]},
+        ),
+        (
+            [schedule(1, A, None), schedule(2, A, None)],
+            [task(9)],
+            {"duplicates": [(1, A), (2, A)]},
+        ),
         (
             [schedule(1), schedule(2, A, None)],
             [task()],
@@ -123,8 +141,11 @@ def test_what_is_drift_and_what_is_not(schedules, tasks, expected):
     """The four kinds, each with what comes close to it."""
     found = compare(schedules, {task.id: task for task in tasks})
     expected = {
-        kind: [Mismatch(number and f"sched_{number}", task_id) for number, task_id in pairs]
-        for kind, pairs in expected.items()
+        kind: [
+            Mismatch(*(f"sched_{part}" if type(part) is int else part for part in entry))
+            for entry in entries
+        ]
+        for kind, entries in expected.items()
     }
     assert found == NOTHING | expected
 
@@ -161,6 +182,41 @@ def test_each_kind_is_found(drift, account, world, standin):
         "lost_ids": [(kept, lost)],
         "duplicates": [(second, twice)],
     }
+
+
+def test_an_id_is_lost_that_names_a_schedule_which_is_gone(drift, account, world, standin):
+    """The task's next deletion would miss the schedule that it has, if its key is another."""
+    stale = world.task(account, schedule=False, trigger_schedule_id="sched_gone")
+    alive = standin.add(stale, deduplicationKey="another")
+    assert drift() == {"lost_ids": [(alive, stale)]}
+    assert [r.schedule_id for r in standin.requests].count("sched_gone") == 1
+
+
+def test_an_id_is_not_lost_whose_schedule_only_the_list_lacks(drift, account, world, standin):
+    """The list may lag; that the schedule is gone, only a look-up says."""
+    task_id = world.task(account)
+    named = world.row(task_id)["trigger_schedule_id"]
+    standin.add(task_id, deduplicationKey="another")
+    hidden = standin.schedules.pop(named)
+    show = meanwhile(lambda: standin.schedules.update({named: hidden}))
+    standin.fail(undisturbed(), show, method="GET")
+    assert drift() == {}
+
+
+def test_whether_an_id_is_lost_is_not_known_where_the_look_up_fails(drift, account, world, standin):
+    """Nothing is stored over an id that may be good."""
+    stale = world.task(account, schedule=False, trigger_schedule_id="sched_gone")
+    standin.add(stale)
+    standin.always(Fault.status(403), method="GET", schedule_id="sched_gone")
+    with pytest.raises(InventoryFailed):
+        drift()
+
+
+def test_a_schedule_that_a_row_names_by_its_key_is_nobodys_orphan(drift, account, world, standin):
+    """A deletion finds it by that, as Trigger.dev does."""
+    standin.add("some-key", externalId=None)
+    world.task(account, schedule=False, trigger_schedule_id="some-key")
+    assert drift() == {}
 
 
 def test_a_duplicate_is_found_whose_first_has_no_key(drift, account, world, standin):
@@ -288,34 +344,40 @@ def test_an_orphan_is_deleted(inventory, world, standin, external_id):
 def test_a_schedule_that_a_task_has_by_now_is_kept(inventory, world, standin):
     """By its external id, by its key, or by the row's own word."""
     account = world.account()
-    by_external, by_key, by_name = (world.task(account, schedule=False) for _ in range(3))
+    by_external, by_key = (world.task(account, schedule=False) for _ in range(2))
     named = standin.add("x", externalId=None)
-    ScheduledAction.update(trigger_schedule_id=named).where(ScheduledAction.id == by_name).execute()
+    world.task(account, schedule=False, trigger_schedule_id=named)
+    named_by_key = standin.add("some-key", externalId=None)
+    world.task(account, schedule=False, trigger_schedule_id="some-key")
     ids = [
         standin.add("y", externalId=by_external.upper()),
         standin.add(by_key, externalId="something else"),
         named,
+        named_by_key,
     ]
-    assert [delete_orphan(inventory, inventory.get(id_)) for id_ in ids] == [False] * 3
+    assert [delete_orphan(inventory, inventory.get(id_)) for id_ in ids] == [False] * 4
     assert set(standin.schedules) == set(ids)
     assert not standin.deletions
 
 
-def test_a_lost_id_is_stored_and_nothing_else(world):
+@pytest.mark.parametrize("stored_id", [None, "sched_gone", ""])
+def test_a_lost_id_is_stored_and_nothing_else(world, stored_id):
     """The row stays what it was, to the last column."""
-    task_id = world.task(world.account(), schedule=False)
+    task_id = world.task(world.account(), schedule=False, trigger_schedule_id=stored_id)
     before = world.row(task_id)
-    assert store_id(Mismatch("sched_found", task_id))
+    assert store_id(Mismatch("sched_found", task_id, stored_id))
     assert world.row(task_id) == before | {"trigger_schedule_id": "sched_found"}
 
 
-def test_an_id_is_stored_only_where_there_is_none(world):
-    """Neither over another's, nor into a task that is being deleted, nor into none."""
+@pytest.mark.parametrize("stored_id", [None, "sched_gone"])
+def test_an_id_is_stored_only_over_what_was_there(world, stored_id):
+    """Neither over a newer one, nor into a task that is being deleted, nor into none."""
     account = world.account()
-    given = world.task(account, schedule=False, trigger_schedule_id="sched_given")
-    marked = world.task(account, schedule=False)
+    newer = world.task(account, schedule=False, trigger_schedule_id="sched_newer")
+    emptied = world.task(account, schedule=False, trigger_schedule_id="")
+    marked = world.task(account, schedule=False, trigger_schedule_id=stored_id)
     world.place_mark(marked, lease_seconds=60)
-    before = [world.row(given), world.row(marked)]
-    for task_id in (given, marked, A):
-        assert not store_id(Mismatch("sched_found", task_id))
-    assert [world.row(given), world.row(marked)] == before
+    before = [world.row(task_id) for task_id in (newer, emptied, marked)]
+    for task_id in (newer, emptied, marked, A):
+        assert not store_id(Mismatch("sched_found", task_id, stored_id))
+    assert [world.row(task_id) for task_id in (newer, emptied, marked)] == before

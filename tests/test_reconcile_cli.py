@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
+import peewee
 import pytest
 
 from recoup import inventory, reconcile
 from recoup.demo.standin import Fault
 from recoup.models import ScheduledAction
+from tests.factories import delete
 from tests.test_inventory import meanwhile
 
 RECOUP = str(Path(sys.executable).with_name("recoup"))
@@ -90,9 +92,7 @@ def test_without_drift_it_exits_with_0(recoup, account):
     """And says how much it has compared."""
     result = recoup("reconcile")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == (
-        "0 orphans, 0 dead tasks, 0 lost ids, 0 duplicates; 1 schedules compared.\n"
-    )
+    assert result.stdout == "No drift; 1 schedule compared.\n"
     result = recoup("reconcile", "--json")
     assert (result.exit_code, result.stderr, reported(result)) == (0, "", NO_DRIFT)
 
@@ -128,6 +128,14 @@ def test_a_dead_task_that_never_had_a_schedule_is_named_alone(recoup, world, acc
     assert reported(recoup("reconcile", "--json"))["dead_tasks"] == [{"task_id": task_id}]
 
 
+def test_a_lost_id_is_told_by_the_schedule_that_is_there(recoup, world, standin, account):
+    """Whatever the row has in its place."""
+    stale = world.task(account, schedule=False, trigger_schedule_id="sched_gone")
+    alive = standin.add(stale, deduplicationKey="another")
+    result = recoup("reconcile", "--json")
+    assert reported(result) == NO_DRIFT | {"lost_ids": [{"schedule_id": alive, "task_id": stale}]}
+
+
 def test_the_table_has_a_line_for_each(recoup, world, standin, account, orphan):
     """Plain text where there is no terminal; what others set can't draw on one."""
     standin.schedules[orphan]["externalId"] = "\x1b[31mred\nü"
@@ -135,11 +143,33 @@ def test_the_table_has_a_line_for_each(recoup, world, standin, account, orphan):
     result = recoup("reconcile")
     assert result.exit_code == 1
     *table, summary = result.stdout.splitlines()
-    assert [line.split() for line in table] == [
-        ["orphans", orphan, r"\x1b[31mred\n\xfc"],
-        ["dead_tasks", "-", dead],
+    assert [re.split("  +", line) for line in table] == [
+        ["DRIFT", "SCHEDULE", "TASK"],
+        ["orphan", orphan, r"\x1b[31mred\n\xfc"],
+        ["dead task", "-", dead],
     ]
-    assert summary == "1 orphans, 1 dead tasks, 0 lost ids, 0 duplicates; 2 schedules compared."
+    assert summary == "1 orphan, 1 dead task; 2 schedules compared."
+
+
+def test_the_columns_of_the_table_are_straight(recoup, world, standin, account, orphan):
+    """Below the headings, whatever the kind."""
+    world.task(account, schedule=False, trigger_schedule_id="sched_gone")
+    heading, *lines, _ = recoup("reconcile").stdout.splitlines()
+    assert [line.index("sched_") for line in lines] == [heading.index("SCHEDULE")] * 2
+    tasks = [line.rsplit(maxsplit=1)[1] for line in lines]
+    starts = [line.index(task) for line, task in zip(lines, tasks, strict=True)]
+    assert starts == [heading.index("TASK")] * 2
+
+
+def test_more_than_one_is_a_plural(recoup, world, standin, account):
+    """Of each kind."""
+    for _ in range(2):
+        standin.add(str(uuid4()))
+        world.task(account, schedule=False)
+        standin.add(world.task(account, schedule=False))
+        standin.add(world.task(account), deduplicationKey=f"another-{uuid4()}")
+    summary = recoup("reconcile").stdout.splitlines()[-1]
+    assert summary == ("2 orphans, 2 dead tasks, 2 lost ids, 2 duplicates; 9 schedules compared.")
 
 
 def test_another_task_identifier_may_be_set(app, world, standin):
@@ -198,8 +228,18 @@ def test_a_database_that_is_not_upgraded_tells_nothing(recoup, account):
     """As would one that is down."""
     ScheduledAction._meta.database.execute_sql("DROP TABLE task_deletions")
     line = error_line(recoup("reconcile"))
-    assert line.startswith("the database failed: ")
-    assert "check DATABASE_URL" in line
+    assert line == "the database lacks table task_deletions; run `recoup db upgrade`"
+
+
+def test_a_database_that_lacks_nothing_and_fails_tells_nothing(recoup, account, monkeypatch):
+    """What it said is passed on, in one line."""
+
+    def fail():
+        raise peewee.OperationalError("could not\nserialize")
+
+    monkeypatch.setattr(reconcile, "read_tasks", fail)
+    line = error_line(recoup("reconcile"))
+    assert line == "the database failed: could not serialize; check DATABASE_URL"
 
 
 def test_a_database_that_is_down_tells_nothing(standin):
@@ -214,6 +254,7 @@ def test_a_database_that_is_down_tells_nothing(standin):
     assert (code, stdout) == (2, "")
     (line,) = stderr.splitlines()
     assert line.startswith("Error: the database failed: ")
+    assert line.endswith("; check DATABASE_URL")
     assert "hidden" not in line
 
 
@@ -243,9 +284,25 @@ def test_fix_deletes_orphans_and_stores_lost_ids(recoup, world, standin, account
     assert result.exit_code == 0
     assert [len(entries) for entries in reported(result).values()] == [1, 0, 1, 0]
     assert f"{orphan} deleted\n{kept} stored\n" in result.stderr
+    assert result.stderr.endswith("\nLeft: nothing.\n")
     assert standin.deletions == {orphan: 1}
     assert world.row(lost)["trigger_schedule_id"] == kept
     assert reported(recoup("reconcile", "--json")) == NO_DRIFT
+
+
+def test_after_the_fix_of_a_stale_id_a_deletion_finds_the_schedule(
+    recoup, client, world, standin, account
+):
+    """Before, it would have asked for one that is gone, and left this one for ever."""
+    stale = world.task(account, schedule=False, trigger_schedule_id="sched_gone")
+    alive = standin.add(stale, deduplicationKey="another")
+    before = world.row(stale)
+    result = recoup("reconcile", "--fix", "--yes")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.endswith(f"\n{alive} stored\nLeft: nothing.\n")
+    assert world.row(stale) == before | {"trigger_schedule_id": alive}
+    assert delete(client, stale, world.key(account)).status_code == 200
+    assert alive not in standin.schedules
 
 
 def test_what_only_a_person_can_fix_is_left_and_exits_with_1(recoup, world, standin, account):
@@ -256,6 +313,7 @@ def test_what_only_a_person_can_fix_is_left_and_exits_with_1(recoup, world, stan
     before = dict(standin.schedules)
     result = recoup("reconcile", "--fix", "--yes")
     assert (result.exit_code, result.stderr) == (1, "")
+    assert result.stdout.splitlines()[-1] == "Left: 1 dead task, 1 duplicate."
     assert standin.schedules == before
     assert not list(Path().iterdir())
 
@@ -264,6 +322,7 @@ def test_without_drift_fix_does_nothing(recoup, account):
     """It may run by the clock."""
     result = recoup("reconcile", "--fix", "--yes")
     assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "No drift; 1 schedule compared.\n"
     assert not list(Path().iterdir())
 
 
@@ -289,7 +348,7 @@ def test_the_backup_is_written_before_the_first_deletion(recoup, standin, accoun
     ((name, mode, content),) = seen
     assert re.fullmatch(r"recoup-schedules-\d{8}T\d{6}Z\.json", name)
     assert (mode, content) == (0o600, [schedule])
-    assert f"{name} has what is deleted" in result.stderr
+    assert f"{name} has what is deleted" in result.stdout
 
 
 @pytest.mark.parametrize(("path", "reason"), [("kept.json", "File exists"), ("no/x", "No such")])
@@ -314,14 +373,15 @@ def test_an_orphan_whose_task_comes_back_is_not_deleted(recoup, world, standin, 
 
     standin.fail(meanwhile(come_back), method="GET", schedule_id=orphan)
     result = recoup("reconcile", "--fix", "--yes")
-    assert f"{orphan} kept: a task has it now\n" in result.stderr
+    assert f"{orphan} kept: a task has it now\n" in result.stdout
     assert not standin.deletions
     assert world.row(task_id)
 
 
-def test_a_lost_id_that_was_stored_meanwhile_is_left(recoup, world, standin, account):
+@pytest.mark.parametrize("stored_id", [None, "sched_gone"])
+def test_a_lost_id_that_was_stored_meanwhile_is_left(recoup, world, standin, account, stored_id):
     """What another program wrote is newer than what we know."""
-    lost = world.task(account, schedule=False)
+    lost = world.task(account, schedule=False, trigger_schedule_id=stored_id)
     kept = standin.add(lost)
 
     def store():
@@ -331,7 +391,7 @@ def test_a_lost_id_that_was_stored_meanwhile_is_left(recoup, world, standin, acc
 
     standin.fail(meanwhile(store), method="GET", schedule_id=kept)
     result = recoup("reconcile", "--fix", "--yes")
-    assert f"{kept} not stored: its task has changed\n" in result.stderr
+    assert f"{kept} not stored: its task has changed\n" in result.stdout
     assert world.row(lost)["trigger_schedule_id"] == "sched_newer"
 
 
@@ -383,6 +443,10 @@ def test_what_was_deleted_is_made_again(recoup, standin, account):
     everything = dict(standin.schedules)
     again = recoup("restore-schedules", "backup.json")
     assert re.findall(r"(sched_\w+) is there as (sched_\w+)\n", again.stdout) == list(new.items())
+    assert [text.splitlines()[-1] for text in (result.stdout, again.stdout)] == [
+        "2 restored.",
+        "0 restored.",
+    ]
     assert standin.schedules == everything
 
 
@@ -393,7 +457,8 @@ def test_what_was_not_deleted_is_left_as_it_is(recoup, standin, account, orphan,
     Path("backup.json").write_text(json.dumps([standin.schedules[orphan]]))
     standin.schedules[orphan]["timezone"] = "Europe/Paris"
     result = recoup("restore-schedules", "backup.json")
-    assert (result.exit_code, result.stdout) == (0, f"{orphan} is there as {orphan}\n")
+    assert result.exit_code == 0
+    assert result.stdout == f"{orphan} is there as {orphan}\n0 restored.\n"
     assert standin.schedules[orphan]["timezone"] == "Europe/Paris"
     assert len(standin.schedules) == 2
 
@@ -407,15 +472,28 @@ def test_a_file_that_is_no_backup_is_refused(recoup, standin, content):
     Path("backup.json").write_bytes(content.encode("latin-1"))
     result = recoup("restore-schedules", "backup.json")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "is not what `tasks reconcile --fix` wrote." in result.stderr.splitlines()[-1]
+    line = result.stderr.splitlines()[-1]
+    assert line == "Error: backup.json is not what `tasks reconcile --fix` wrote."
     assert standin.requests == []
 
 
-def test_a_file_that_is_not_there_is_named(recoup):
+def test_a_backup_of_nothing_restores_nothing(recoup, standin):
+    """And says so."""
+    Path("backup.json").write_text("[]")
+    result = recoup("restore-schedules", "backup.json")
+    assert (result.exit_code, result.output) == (0, "0 restored.\n")
+    assert standin.requests == []
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("nowhere.json", "No such file or directory"), (".", "Is a directory")],
+)
+def test_a_file_that_cannot_be_read_is_named(recoup, path, reason):
     """A typing error."""
-    result = recoup("restore-schedules", "nowhere.json")
+    result = recoup("restore-schedules", path)
     assert result.exit_code == 2
-    assert "nowhere.json" in result.stderr.splitlines()[-1]
+    assert result.stderr.splitlines()[-1] == f"Error: {path} can't be read: {reason}."
 
 
 def test_a_restore_that_fails_says_why(recoup, standin, account, orphan):
@@ -466,12 +544,41 @@ def test_on_a_terminal_fix_asks(world, standin, account, orphan, database_url, a
     assert returned == code, shown
     assert "Comparing" in shown
     assert "100%" in shown
-    assert "\x1b[33morphans" in shown
+    assert "\x1b[33morphan " in shown
     assert orphan in shown
     assert "Delete orphans: 1, and store lost ids: 0? [y/N]" in shown
     assert (orphan in standin.schedules) == (code == 1)
     assert len(list(Path().iterdir())) == (code == 0)
+    *_, last = shown.splitlines()
+    assert last == ("Left: 1 orphan." if code else "Left: nothing.")
     assert "Traceback" not in shown
+
+
+def test_on_a_terminal_a_deletion_is_told_once(world, standin, account, orphan, database_url):
+    """By the command; the log's line of it is for who collects standard error."""
+    environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
+    command = [RECOUP, "tasks", "reconcile", "--fix", "--yes"]
+    code, shown = on_a_terminal(command, b"", **environ)
+    assert code == 0, shown
+    _, after = shown.split("has what is deleted")
+    assert after.count(orphan) == 1
+    assert f"\n{orphan} deleted\r\nLeft: nothing.\r\n" in after
+
+
+def test_without_a_terminal_the_log_is_alone_on_standard_error(
+    world, standin, account, orphan, database_url
+):
+    """What a person would read is on standard output."""
+    environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
+    code, stdout, stderr = as_a_process("reconcile", "--fix", "--yes", **environ)
+    assert code == 0, stderr
+    assert stdout.endswith(f"\n{orphan} deleted\nLeft: nothing.\n")
+    (logged,) = [json.loads(line) for line in stderr.splitlines()]
+    assert (logged["event"], logged["schedule"], logged["state"]) == (
+        "reconcile",
+        orphan,
+        "deleted",
+    )
 
 
 def test_json_is_all_there_is_on_standard_output(world, standin, account, orphan, database_url):

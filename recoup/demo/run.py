@@ -33,16 +33,17 @@ TASKS = {
 START_SECONDS = 30
 
 
-def run(gunicorn: str, port: int) -> int:
-    """Run the demo on 127.0.0.1:`port` until Ctrl-C; return the exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+def run(gunicorn: str, given_port: str) -> int:
+    """Run the demo on 127.0.0.1 until Ctrl-C or the terminal's end; return the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
-    _check_free(port)
     with TemporaryDirectory(prefix="recoup-demo-") as folder, StandIn() as standin:
-        environ = _environment(folder, standin)
-        _fill(environ, standin)
-        command = [gunicorn, "--bind", f"127.0.0.1:{port}"]
-        with subprocess.Popen(command, env=os.environ | environ) as server:
+        environ = _environment(folder, standin, given_port)
+        port = _fill(environ, standin)
+        _check_free(port)
+        command = [gunicorn, "--bind", f"127.0.0.1:{port}", "--log-level", "warning"]
+        # In a session of its own, as it would take a terminal's end for an order to reload.
+        with subprocess.Popen(command, env=os.environ | environ, start_new_session=True) as server:
             try:
                 _wait_for(server, port)
                 print(_introduction(port, folder, standin), flush=True)
@@ -68,7 +69,7 @@ def _check_free(port: int) -> None:
             ) from None
 
 
-def _environment(folder: str, standin: StandIn) -> dict[str, str]:
+def _environment(folder: str, standin: StandIn, port: str) -> dict[str, str]:
     """Return every setting, so that none comes from the environment or a `.env`."""
     return dict.fromkeys(SETTINGS, "") | {
         "DATABASE_URL": f"sqlite:///{folder}/demo.sqlite3",
@@ -76,11 +77,14 @@ def _environment(folder: str, standin: StandIn) -> dict[str, str]:
         "TRIGGER_SECRET_KEY": standin.secret_key,
         "PRIVY_PROJECT_SECRET": "demo",
         "WEB_CONCURRENCY": "2",
+        "PORT": port,
     }
 
 
-def _fill(environ: dict[str, str], standin: StandIn) -> None:
-    service = create_app(Config.load(environ)).extensions["recoup"]
+def _fill(environ: dict[str, str], standin: StandIn) -> int:
+    """Make the demo's rows and schedules; return the port, which is a number now."""
+    config = Config.load(environ)
+    service = create_app(config).extensions["recoup"]
     upgrade()
     account = Account.create(name="Demo").id
     key_hash = service.authenticator.hash_key(KEY)
@@ -96,6 +100,7 @@ def _fill(environ: dict[str, str], standin: StandIn) -> None:
             trigger_schedule_id=standin.add(task_id),
         ).execute()
     release()
+    return config.port or 8000
 
 
 def _wait_for(server: "subprocess.Popen[bytes]", port: int) -> None:

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import peewee
 
-from recoup.db import DatabaseFailed, database, is_postgres
+from recoup.db import DatabaseFailed, database, is_postgres, make_sqlite_file
 from recoup.models import HOST_MODELS, MODELS
 
 UPGRADE_SECONDS = 600
@@ -23,11 +23,12 @@ def upgrade() -> None:
     """
     try:
         _upgrade_postgres() if is_postgres() else _upgrade_sqlite()
-    except peewee.PeeweeException as error:
+    except (peewee.PeeweeException, OSError) as error:
         raise DatabaseFailed(str(error)) from error
 
 
 def _upgrade_sqlite() -> None:
+    make_sqlite_file()
     with database.atomic("IMMEDIATE"):
         database.create_tables(MODELS, safe=True)
 
