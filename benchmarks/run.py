@@ -20,7 +20,10 @@ from benchmarks.seed import KEY, SECRET, count_tasks, seed, task_ids
 from tests.postgres import PostgresServer, find_binaries, free_port
 
 ROOT = Path(__file__).parent.parent
-APPS = {"service": "wsgi:app", "bare": "benchmarks.bare:app"}
+APPS = {
+    "service": ("gunicorn.conf.py", "wsgi:app"),
+    "bare": ("benchmarks/bare.conf.py", "benchmarks.bare:app"),
+}
 TASKS = 300_000
 MOST_A_SECOND = 4_000
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -88,7 +91,8 @@ class Bench:
             "PRIVY_PROJECT_SECRET": SECRET,
         }
         gunicorn = [sys.executable, "-m", "gunicorn", "--log-level", "error"]
-        command = [*gunicorn, "--bind", f"127.0.0.1:{port}", app]
+        conf, name = app
+        command = [*gunicorn, "--config", conf, "--bind", f"127.0.0.1:{port}", name]
         server = stack.enter_context(process(*command, **environ))
         time.sleep(3)
         return port, server.pid

@@ -9,18 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-import peewee
 from flask import current_app
 from flask.cli import with_appcontext
 
 from recoup import log
 from recoup.backup import read_backup, write_backup
 from recoup.config import Config
+from recoup.db import FAILURES
 from recoup.inventory import InventoryFailed, ScheduleInventory, Watch
 from recoup.models import missing_from_schema
 from recoup.reconcile import Drift, delete_orphan, find_drift, restore, store_id
 from recoup.schedules import Schedule
-
 
 # What is told of a mismatch.
 _NAMES = ("schedule_id", "task_id")
@@ -199,13 +198,13 @@ def _failures_as(kind: type[click.ClickException]) -> Iterator[None]:
         yield
     except InventoryFailed as error:
         raise kind(str(error)) from error
-    except peewee.PeeweeException as error:
+    except FAILURES as error:
         raise kind(_explain(error)) from error
 
 
-def _explain(error: peewee.PeeweeException) -> str:
+def _explain(error: Exception) -> str:
     """Say what the database lacks or, where it lacks nothing or can't be asked, what it said."""
-    with suppress(peewee.PeeweeException):
+    with suppress(*FAILURES):
         if missing := missing_from_schema():
             return f"the database lacks {', '.join(missing)}; run `recoup db upgrade`"
     return f"the database failed: {' '.join(str(error).split())}; check DATABASE_URL"
