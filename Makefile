@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types torture lock clean
+.PHONY: help run test lint types torture bench lock clean
 
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ types: .venv/dev ## Type hints.
 
 torture: .venv/dev ## Kill the service at random for some minutes, and count what was lost (0).
 	$(BIN)/python -m tests.torture
+
+bench: .venv/dev ## Measure the service beside the least that could do the same; some ten minutes.
+	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.plot
 
 lock: ## Write the locked requirements anew from setup.cfg; needs uv.
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra build \

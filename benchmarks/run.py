@@ -22,7 +22,7 @@ from tests.postgres import PostgresServer, find_binaries, free_port
 ROOT = Path(__file__).parent.parent
 APPS = {
     "service": ("gunicorn.conf.py", "wsgi:app"),
-    "bare": ("benchmarks/bare.conf.py", "benchmarks.bare:app"),
+    "bare": ("benchmarks/bare_conf.py", "benchmarks.bare:app"),
 }
 TASKS = 300_000
 MOST_A_SECOND = 4_000

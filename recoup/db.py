@@ -8,6 +8,7 @@ Each statement commits by itself, so nothing is held open while somebody else is
 import select
 import sqlite3
 import time
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ def _sqlite(path: str, pool: dict[str, int]) -> peewee.Database:
 
 
 def _postgres(address: str, pool: dict[str, int]) -> peewee.Database:
-    return _PostgresPool(  # type: ignore[no-untyped-call]
+    return _PostgresPool(
         f"postgresql://{address}",
         prefer_psycopg3=True,
         application_name="recoup",
@@ -182,17 +183,23 @@ class _BoundedAdapter(peewee.Psycopg3Adapter):
 
 
 class _PostgresPool(PooledPostgresqlDatabase):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        # What peewee guards with it is each thread's own, and threads under load queue for it.
+        self._lock = nullcontext()
+
     psycopg3_adapter = _BoundedAdapter
     _connect_failed_at = float("-inf")
 
     def _connect(self) -> Any:
-        if not self._connections and self._pausing():
-            raise peewee.OperationalError("the database could not be reached a moment ago")
-        try:
-            return super()._connect()
-        except psycopg.OperationalError:
-            self._connect_failed_at = time.monotonic()
-            raise
+        with self._pool_lock:
+            if not self._connections and self._pausing():
+                raise peewee.OperationalError("the database could not be reached a moment ago")
+            try:
+                return super()._connect()
+            except psycopg.OperationalError:
+                self._connect_failed_at = time.monotonic()
+                raise
 
     def rollback(self) -> None:
         # A lost connection has nothing to roll back, and saying so would hide why it was lost.

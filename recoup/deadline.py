@@ -199,6 +199,14 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
 
 
 class _DeadlineAdapter(HTTPAdapter):
+    """Speaks to one server, so that its pool of connections is looked up once."""
+
+    _pool: Any = None
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        self._pool = self._pool or super().get_connection_with_tls_context(*args, **kwargs)
+        return self._pool
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self._bound(self.poolmanager)

@@ -27,6 +27,7 @@ from recoup.db import (
     release,
     run,
 )
+from recoup.migrations import upgrade
 from recoup.models import Account
 from tests.conftest import close_database, make_config
 
@@ -499,9 +500,12 @@ def test_threads_may_write_to_sqlite_at_once(sqlite):
 
 
 def test_the_folder_of_a_sqlite_file_is_made(tmp_path):
-    """The default is a folder that a fresh checkout doesn't have."""
+    """By the upgrade alone: the default is a folder that a fresh checkout doesn't have."""
     connect(make_config(f"sqlite:///{tmp_path}/a/b/c.db"))
-    run("SELECT 1")
+    with pytest.raises(DatabaseFailed):
+        run("SELECT 1")
+    assert not (tmp_path / "a").exists()
+    upgrade()
     close_database()
     assert (tmp_path / "a" / "b" / "c.db").is_file()
 
