@@ -18,7 +18,14 @@ from recoup.config import Config
 from recoup.db import FAILURES
 from recoup.inventory import InventoryFailed, ScheduleInventory, Watch
 from recoup.models import missing_from_schema
-from recoup.reconcile import Drift, delete_orphan, find_drift, restore, store_id
+from recoup.reconcile import (
+    Drift,
+    delete_orphan,
+    find_drift,
+    restore,
+    rows_may_be_hidden,
+    store_id,
+)
 from recoup.schedules import Schedule
 
 # What is told of a mismatch.
@@ -81,6 +88,11 @@ def _fix(
     lost = drift["lost_ids"]
     if not orphans and not lost:
         return drift
+    if orphans and rows_may_be_hidden():
+        raise _CannotTell(
+            "row level security may hide tasks from this role, so nothing is deleted; "
+            "use one that bypasses it"
+        )
     if len(orphans) == len(listed):
         raise _CannotTell(
             "not one schedule is of a task in this database, so nothing is deleted; check "

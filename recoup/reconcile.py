@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import peewee
 
 from recoup import log
-from recoup.db import release
+from recoup.db import is_postgres, release, run
 from recoup.inventory import InventoryFailed, ScheduleInventory, Watch
 from recoup.models import ScheduledAction, TaskDeletion
 from recoup.schedules import Schedule
@@ -161,6 +161,14 @@ def read_tasks() -> dict[str, Task]:
     return tasks
 
 
+def rows_may_be_hidden() -> bool:
+    """Say whether row level security applies to our role, which hides rows without an error."""
+    if not is_postgres():
+        return False
+    [(active,)], _ = run("SELECT row_security_active('scheduled_actions')")
+    return bool(active)
+
+
 def delete_orphan(inventory: ScheduleInventory, schedule: Schedule) -> bool:
     """Delete a schedule, unless a task has it by now; return whether it is gone."""
     with log.record("reconcile", schedule=schedule.id, task=schedule.external_id):
@@ -199,5 +207,10 @@ def store_id(mismatch: Mismatch) -> bool:
 
 def restore(inventory: ScheduleInventory, schedule: Schedule) -> tuple[str, bool]:
     """Make a schedule again, unless it is there; return its id now, and whether that is new."""
-    there = inventory.get(schedule.id) or inventory.get(schedule.lasting_key)
-    return (there.id, False) if there else (inventory.make(schedule), True)
+    if there := inventory.get(schedule.id):
+        return there.id, False
+    there = inventory.get(schedule.lasting_key)
+    # One that was made before may not have been switched off; making is good for that, too.
+    if there and there.active == schedule.active:
+        return there.id, False
+    return inventory.make(schedule), there is None

@@ -11,6 +11,7 @@ from recoup import inventory as module
 from recoup.demo.messages import json_answer
 from recoup.demo.standin import Fault
 from recoup.inventory import InventoryFailed, ScheduleInventory
+from recoup.reconcile import restore
 from recoup.schedules import ScheduleSchema
 from tests.conftest import make_config
 
@@ -184,6 +185,14 @@ def test_one_without_a_key_gets_a_lasting_one(inventory, standin):
 def test_one_that_was_switched_off_stays_off(inventory, standin):
     """A schedule made anew is on by itself."""
     _, after = remade(inventory, standin, active=False)
+    assert after["active"] is False
+
+
+def test_one_that_was_left_on_is_switched_off_the_next_time(inventory, standin):
+    """A restore that broke off between making and switching off is completed by another."""
+    before, after = remade(inventory, standin, active=False)
+    after["active"] = True
+    assert restore(inventory, ScheduleSchema().load(before)) == (after["id"], False)
     assert after["active"] is False
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -35,7 +36,10 @@ def find(program):
     """Return a program of Prometheus', or skip the test."""
     path = shutil.which(program)
     if path is None:
-        pytest.skip(f"no {program}; `apt-get install prometheus` brings it")
+        required = os.environ.get("RECOUP_REQUIRE_PROMETHEUS") == "1"
+        (pytest.fail if required else pytest.skip)(
+            f"no {program}; `apt-get install prometheus` brings it"
+        )
     return path
 
 

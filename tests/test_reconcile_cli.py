@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,8 +16,10 @@ import peewee
 import pytest
 
 from recoup import inventory, reconcile
+from recoup.db import connect, release, run
 from recoup.demo.standin import Fault
 from recoup.models import ScheduledAction
+from tests.conftest import close_database
 from tests.factories import delete
 from tests.test_inventory import meanwhile
 
@@ -592,3 +595,33 @@ def test_json_is_all_there_is_on_standard_output(world, standin, account, orphan
     logged = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
     assert [(line["schedule"], line["state"]) for line in logged] == [(orphan, "deleted")]
     assert "\x1b" not in stdout + stderr
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_fix_deletes_nothing_where_tasks_may_be_hidden(app, world, standin, account, orphan):
+    """To a role under row level security a hidden task's schedule is an orphan like another."""
+    for statement in (
+        "CREATE ROLE half_blind LOGIN",
+        "GRANT USAGE ON SCHEMA public TO half_blind",
+        "GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO half_blind",
+        "ALTER TABLE scheduled_actions ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY all_rows ON scheduled_actions USING (true)",
+    ):
+        run(statement)
+    release()
+    connect(replace_user(app, "half_blind"))
+    result = app.test_cli_runner().invoke(args=("tasks", "reconcile", "--fix", "--yes"))
+    assert (result.exit_code, len(standin.schedules)) == (2, 2)
+    assert "row level security" in result.stderr
+    close_database()
+    connect(app.extensions["recoup.config"])
+    run("DROP OWNED BY half_blind")
+    run("DROP ROLE half_blind")
+    release()
+
+
+def replace_user(app, user):
+    """Return the app's configuration with another role for its database."""
+    config = app.extensions["recoup.config"]
+    close_database()
+    return replace(config, database_url=config.database_url.replace("postgres@", f"{user}@"))
