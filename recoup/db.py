@@ -11,6 +11,7 @@ import time
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -142,9 +143,31 @@ def _sqlite(path: str, pool: dict[str, int]) -> peewee.Database:
         # A mark must outlive a power cut, or a schedule could be gone with nobody knowing.
         "synchronous": "full",
     }
-    return PooledSqliteDatabase(  # type: ignore[no-untyped-call]
-        address, pragmas=pragmas, uri=True, check_same_thread=False, **pool
-    )
+    return _SQLitePool(address, pragmas=pragmas, uri=True, check_same_thread=False, **pool)
+
+
+class _SQLitePool(PooledSqliteDatabase):
+    """Has the threads of a process take turns to write.
+
+    SQLite itself lets whoever finds its lock taken sleep and try again, for longer each time: the
+    lock lies idle, and some wait for very long.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._turn = Lock()
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        # Before the turn, or those who have connections would wait for the turn, and it for them.
+        self.connection()  # type: ignore[no-untyped-call]
+        if sql.lstrip().startswith("SELECT"):
+            return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+        if not self._turn.acquire(timeout=WAIT_SECONDS):
+            raise peewee.OperationalError("database is locked")
+        try:
+            return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+        finally:
+            self._turn.release()
 
 
 def _postgres(address: str, pool: dict[str, int]) -> peewee.Database:

@@ -515,3 +515,18 @@ def test_a_sqlite_file_that_cannot_be_opened_fails_when_it_is_used():
     connect(make_config("sqlite:////dev/null/x.db"))
     with pytest.raises(DatabaseFailed, match="unable to open"):
         run("SELECT 1")
+
+
+def test_threads_that_write_need_no_more_connections_than_there_are(sqlite_url):
+    """Who waits for its turn to write keeps nobody's connection from the one whose turn it is."""
+    connect(make_config(sqlite_url, DATABASE_POOL_SIZE="2"))
+
+    def read_and_write(_):
+        run("SELECT 1")
+        run("INSERT INTO accounts (id) VALUES (?)", str(uuid4()))
+        release()
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(read_and_write, range(160)))
+    assert run("SELECT count(*) FROM accounts")[0] == [(160,)]
+    release()
