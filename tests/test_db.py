@@ -525,8 +525,10 @@ def test_threads_that_write_need_no_more_connections_than_there_are(sqlite_url):
         run("SELECT 1")
         run("INSERT INTO accounts (id) VALUES (?)", str(uuid4()))
         release()
+        run("INSERT INTO accounts (id) VALUES (?)", str(uuid4()))
+        release()
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(read_and_write, range(160)))
-    assert run("SELECT count(*) FROM accounts")[0] == [(160,)]
+    assert run("SELECT count(*) FROM accounts")[0] == [(320,)]
     release()
