@@ -258,13 +258,14 @@ def test_after_the_cancel_the_command_completes_it(stage, config):
     command = [sys.executable, "-c", "from recoup.cli import main; main()", "tasks", "recover"]
 
     def recover():
-        return subprocess.run(
-            command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=True
-        ).stdout
+        ended = subprocess.run(
+            command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=False
+        )
+        return ended.returncode, ended.stdout
 
-    assert recover() == "0 completed, 0 left.\n"
+    assert recover() == (1, "0 completed, 1 left.\n")
     stage.expire()
-    assert recover() == f"{stage.task} deleted\n1 completed, 0 left.\n"
+    assert recover() == (0, f"{stage.task} deleted\n1 completed, 0 left.\n")
     assert stage.is_gone()
 
 
