@@ -243,6 +243,22 @@ def test_threads_have_their_own_seconds(standin, call):
     assert len(failed) == 1
 
 
+def test_a_late_byte_buys_no_more_time(call):
+    """Silence after a byte that came near the end is waited for until the end, and not anew."""
+
+    def late(connection):
+        connection.recv(65536)
+        time.sleep(2)
+        connection.sendall(b"H")
+        connection.recv(1)
+
+    started = time.monotonic()
+    with talker(late) as address:
+        with pytest.raises(requests.RequestException):
+            call(url_of(address), seconds=2.5)
+        assert time.monotonic() - started < 2.5 + GRACE
+
+
 def test_an_encrypted_call_is_answered(tls_standin, call, certificate):
     """All this holds for https too, with a certificate that is trusted."""
     url = tls_standin.url.replace("http:", "https:")
