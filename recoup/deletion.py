@@ -12,7 +12,7 @@ already, so a mark that was taken over only goes forward, or stays for the next 
 
 import logging
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import uuid4
 
@@ -194,7 +194,7 @@ class Deleter:
         try:
             report = self._schedules.cancel(schedule_id, mark.task_id, deadline)
         except CancelFailed as error:
-            log.note(**asdict(error.report))
+            log.note(**vars(error.report))
             if mark.taken_over:
                 raise DeletionUnfinished from error
             log.note(step="roll back")
@@ -202,7 +202,7 @@ class Deleter:
                 raise DeletionUnfinished from error
             log.note(state="in doubt" if error.report.in_doubt else "kept")
             raise DeletionRolledBack from error
-        log.note(**asdict(report), level=logging.WARNING if report.missing else logging.INFO)
+        log.note(**vars(report), level=logging.WARNING if report.missing else logging.INFO)
 
     def _remove(self, mark: _Mark) -> bool:
         try:

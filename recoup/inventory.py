@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 import requests
 from marshmallow import Schema, ValidationError
 
-from recoup.deadline import Answer, Deadline
+from recoup.client import Answer
+from recoup.deadline import Deadline
 from recoup.schedules import PageSchema, Schedule, ScheduleSchema
 from recoup.trigger import (
     ATTEMPT_SHARE,

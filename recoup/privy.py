@@ -11,7 +11,7 @@ import jwt
 import requests
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from recoup.deadline import Answer, Client
+from recoup.client import Answer, Client
 
 ISSUER = "privy.io"
 CLOCK_SKEW_SECONDS = 10

@@ -23,7 +23,8 @@ import requests
 import urllib3
 
 from recoup import log
-from recoup.deadline import Answer, Client, Deadline
+from recoup.client import Answer, Client
+from recoup.deadline import Deadline
 
 ROUTE = "/api/v1/schedules"
 FIRST_BACKOFF_SECONDS = 0.1

@@ -9,7 +9,8 @@ import pytest
 import requests
 import urllib3
 
-from recoup.deadline import BODY_LIMIT_BYTES, Client, Deadline
+from recoup.client import BODY_LIMIT_BYTES, Client
+from recoup.deadline import Deadline
 from recoup.demo.standin import Fault
 from tests.sockets import answer_with, black_hole, make_certificate, server_context, talker
 

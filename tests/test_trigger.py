@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from recoup import log
-from recoup.deadline import Answer, Deadline
+from recoup.client import Answer
+from recoup.deadline import Deadline
 from recoup.demo.messages import ROOT
 from recoup.demo.standin import Fault
 from recoup.trigger import CancelFailed, TriggerSchedules, Verdict, judge, seconds_until_reset
