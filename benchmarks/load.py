@@ -1,39 +1,37 @@
 """Clients that delete one task after the other, each on a kept connection.
 
-`python -m benchmarks.load PORT KEY CLIENTS SECONDS < ids` prints one JSON object: the answers by
-status, the seconds it took, the latencies' p50, p99 and maximum in milliseconds, and the
-generator's own CPU seconds.
+`python -m benchmarks.load PORT KEY CLIENTS SECONDS RATE < ids` prints one JSON object: the answers
+by status, the seconds it took, the latencies' p50, p99 and maximum in milliseconds, of all answers
+and of each status, and the generator's own CPU seconds. With a rate above 0 requests are begun so
+many times a second, at random moments, and whatever they wait for a free client counts as well.
 """
 
 import asyncio
 import json
+import random
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 
 
 class Client(asyncio.Protocol):
-    """Sends a request, waits for its answer, and sends the next, until the time is up."""
+    """Sends a request when it is told to, and says when it is free for the next."""
 
-    def __init__(self, ids, key, end, done, statuses, latencies):
-        self.ids, self.key, self.end, self.done = ids, key, end, done
-        self.statuses, self.latencies = statuses, latencies
+    def __init__(self, load):
+        self.load = load
         self.received = b""
+        self.due = None
 
     def connection_made(self, transport):
         self.transport = transport
-        self.send()
+        self.load.free(self)
 
-    def send(self):
-        task_id = next(self.ids, None) if time.perf_counter() < self.end else None
-        if task_id is None:
-            self.transport.close()
-            return
+    def send(self, task_id, due):
         body = b'{"id":"%s"}' % task_id
-        self.started = time.perf_counter()
+        self.due = due
         self.transport.write(
             b"DELETE /api/tasks HTTP/1.1\r\nHost: benchmark\r\nx-api-key: %s\r\n"
-            b"Content-Length: %d\r\n\r\n%s" % (self.key, len(body), body)
+            b"Content-Length: %d\r\n\r\n%s" % (self.load.key, len(body), body)
         )
 
     def data_received(self, data):
@@ -42,47 +40,98 @@ class Client(asyncio.Protocol):
         length = head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]
         if not length or len(body) < int(length):
             return
-        self.latencies.append(time.perf_counter() - self.started)
-        self.statuses[head[9:12].decode()] += 1
-        self.received = b""
+        self.load.latencies[head[9:12].decode()].append(time.perf_counter() - self.due)
+        self.received, self.due = b"", None
         if b"connection: close" not in head.lower():
-            self.send()
+            self.load.free(self)
 
     def connection_lost(self, _):
-        if self.received or time.perf_counter() < self.end:
-            self.statuses["closed"] += 1
-        if not self.done.done():
-            self.done.set_result(None)
+        self.load.lost += self.due is not None
+        self.load.gone()
 
 
-async def run(port, key, clients, seconds, ids):
-    """Return what the module's docstring says."""
-    loop = asyncio.get_running_loop()
-    statuses, latencies = Counter(), []
-    iterator = iter(ids)
-    started, cpu = time.perf_counter(), time.process_time()
-    finished = [loop.create_future() for _ in range(clients)]
-    for done in finished:
-        await loop.create_connection(
-            lambda done=done: Client(iterator, key, started + seconds, done, statuses, latencies),
-            "127.0.0.1",
-            port,
-        )
-    await asyncio.gather(*finished)
-    took = time.perf_counter() - started
-    latencies.sort()
-    return {
-        "statuses": statuses,
-        "seconds": took,
-        "p50": latencies[len(latencies) // 2] * 1000,
-        "p99": latencies[int(len(latencies) * 0.99)] * 1000,
-        "max": latencies[-1] * 1000,
-        "cpu": time.process_time() - cpu,
-    }
+class Load:
+    """What the clients do, and what came of it."""
+
+    def __init__(self, key, ids, seconds, rate):
+        self.key, self.ids, self.rate = key, iter(ids), rate
+        self.started = time.perf_counter()
+        self.end = self.started + seconds
+        self.latencies = defaultdict(list)
+        self.lost = self.open = 0
+        self.idle, self.waiting = [], []
+        self.finished = asyncio.get_running_loop().create_future()
+
+    def free(self, client):
+        """Give a client its next request; without a rate that is at once."""
+        if self.waiting:
+            client.send(*self.waiting.pop(0))
+        elif self.rate and time.perf_counter() < self.end:
+            self.idle.append(client)
+        else:
+            self.send_now(client)
+
+    def send_now(self, client):
+        now = time.perf_counter()
+        task_id = next(self.ids, None) if now < self.end else None
+        if task_id is None:
+            client.transport.close()
+        else:
+            client.send(task_id, now)
+
+    async def keep_the_rate(self):
+        due = time.perf_counter()
+        while (due := due + random.expovariate(self.rate)) < self.end:
+            await asyncio.sleep(due - time.perf_counter())
+            request = (next(self.ids), due)
+            if self.idle:
+                self.idle.pop().send(*request)
+            else:
+                self.waiting.append(request)
+        for client in self.idle:
+            client.transport.close()
+
+    def gone(self):
+        self.open -= 1
+        if not self.open:
+            self.finished.set_result(None)
+
+    def figures(self, cpu):
+        """Return what the module's docstring says."""
+        statuses = Counter({status: len(found) for status, found in self.latencies.items()})
+        if self.lost:
+            statuses["closed"] = self.lost
+        return {
+            "statuses": statuses,
+            "seconds": time.perf_counter() - self.started,
+            **_percentiles([one for found in self.latencies.values() for one in found]),
+            "of": {status: _percentiles(found) for status, found in self.latencies.items()},
+            "cpu": time.process_time() - cpu,
+        }
+
+
+def _percentiles(seconds):
+    found = sorted(1000 * one for one in seconds)
+    return {"p50": found[len(found) // 2], "p99": found[int(len(found) * 0.99)], "max": found[-1]}
+
+
+async def run(port, key, clients, seconds, rate, ids):
+    """Put the load on *port*."""
+    loop, cpu = asyncio.get_running_loop(), time.process_time()
+    load = Load(key, ids, seconds, rate)
+    load.open = clients
+    for _ in range(clients):
+        await loop.create_connection(lambda: Client(load), "127.0.0.1", port)
+    if rate:
+        await load.keep_the_rate()
+    await load.finished
+    return load.figures(cpu)
 
 
 if __name__ == "__main__":
-    port, key, clients, seconds = sys.argv[1:5]
+    port, key, clients, seconds, rate = sys.argv[1:6]
     ids = sys.stdin.buffer.read().split()
-    result = asyncio.run(run(int(port), key.encode(), int(clients), float(seconds), ids))
+    result = asyncio.run(
+        run(int(port), key.encode(), int(clients), float(seconds), float(rate), ids)
+    )
     sys.stdout.write(json.dumps(result))

@@ -69,6 +69,14 @@ def count_tasks(url):
     return rows[0][0]
 
 
+def execute(url, statement):
+    """Run one statement, however long it takes."""
+    connection = _plain_connection(url)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
 _NOW = "2026-01-01T00:00:00.000Z"
 
 

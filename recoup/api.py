@@ -8,6 +8,10 @@ from recoup.auth import Authenticator
 from recoup.deletion import Caller, Deleter
 from recoup.schemas import read_task_id
 
+# A deletion waits so long for a place. To refuse costs nearly what a deletion does, and whoever is
+# refused at once asks again at once; but it holds a thread that is there for everything else.
+PATIENCE_SECONDS = 0.1
+
 blueprint = Blueprint("tasks", __name__, url_prefix="/api")
 
 
@@ -36,7 +40,7 @@ class Service:
 
     def delete(self, task_id: str, api_key: str | None, authorization: str | None) -> None:
         """Delete a task for whoever the two headers stand for."""
-        if not self._places.acquire(blocking=False):
+        if not self._places.acquire(timeout=PATIENCE_SECONDS):
             raise Overloaded
         try:
             account = self.authenticator.account(api_key, authorization)

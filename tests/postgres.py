@@ -102,11 +102,12 @@ def _unprivileged() -> dict[str, Any]:
 class PostgresServer:
     """A throw-away server with the superuser `postgres`, on a unix socket and on 127.0.0.1.
 
-    `stop` and `start` take it away and bring it back with the same data and the same port.
-    RuntimeError, with what Postgres said, if it can't be started.
+    `settings` go before those of the tests. `stop` and `start` take it away and bring it back with
+    the same data and the same port. RuntimeError, with what Postgres said, if it can't be started.
     """
 
-    def __init__(self, binaries: Path):
+    def __init__(self, binaries: Path, **settings: str):
+        self._settings = SETTINGS | settings
         self.port = free_port()
         self._binaries = binaries
         # Not pytest's tmp_path: a unix socket's path is limited to some 100 bytes.
@@ -160,7 +161,7 @@ class PostgresServer:
         """Start the server, if it isn't running, and wait until it can be queried."""
         if self._process and self._process.poll() is None:
             return
-        settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
         command = [str(self._binaries / "postgres"), "-D", "data", "-k", str(self._folder)]
         with self._log.open("ab") as log:
             process: subprocess.Popen[bytes] = subprocess.Popen(

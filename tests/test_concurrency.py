@@ -127,7 +127,7 @@ def write_as_another_program(database_url):
         other.execute("INSERT INTO accounts (id) VALUES ('somebody-elses')")
 
 
-def test_too_many_hung_cancels_are_refused_at_once(database_url, standin, world, account, key):
+def test_too_many_hung_cancels_are_refused_meanwhile(database_url, standin, world, account, key):
     """What is beyond a worker's places gets a plain 500 while the others still hang."""
     more = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "8"}
     standin.always(Fault.hang(60))

@@ -293,16 +293,32 @@ def test_log_says_what_state_the_task_is_in(deleter, standin, task, fault, state
     assert notes["reason"]
 
 
-def test_worker_refuses_what_is_beyond_its_places(config, standin, pool):
-    """With all places taken a deletion is refused at once, and takes one when it is free again."""
+@pytest.fixture
+def narrow(config, standin):
+    """An app with one place for deletions, a key, and two tasks; the first cancel takes 0.5 s."""
     app = create_app(replace(config, web_threads=2))
     world = World(app, standin)
     account = world.account()
-    key, tasks = world.key(account), [world.task(account) for _ in range(2)]
     standin.fail(Fault.delay(0.5))
+    return app, world.key(account), [world.task(account) for _ in range(2)]
+
+
+def test_worker_refuses_what_finds_no_place(narrow, standin, pool):
+    """With all places taken a deletion is refused, and takes one when it is free again."""
+    app, key, tasks = narrow
     first = pool.submit(delete, app.test_client(), tasks[0], key)
     wait_for(lambda: standin.requests)
     refused = delete(app.test_client(), tasks[1], key)
     assert (500, FAILURES[Overloaded]) == (refused.status_code, refused.json["error"])
     assert first.result().status_code == 200
     assert delete(app.test_client(), tasks[1], key).status_code == 200
+
+
+def test_a_deletion_waits_for_a_place(narrow, standin, pool, monkeypatch):
+    """One that becomes free in time is taken, and nobody is refused."""
+    monkeypatch.setattr("recoup.api.PATIENCE_SECONDS", 20)
+    app, key, tasks = narrow
+    first = pool.submit(delete, app.test_client(), tasks[0], key)
+    wait_for(lambda: standin.requests)
+    assert delete(app.test_client(), tasks[1], key).status_code == 200
+    assert first.result().status_code == 200
