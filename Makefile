@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types torture bench lock clean
+.PHONY: help run test lint types torture bench limits lock clean
 
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ torture: .venv/dev ## Kill the service at random for some minutes, and count wha
 bench: .venv/dev ## Measure the service beside the least that could do the same; some ten minutes.
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.plot
+
+limits: .venv/dev ## Growth to a million rows, memory, overload and a worked sizing; some ten minutes.
+	$(BIN)/python -m benchmarks.limits
 
 lock: ## Write the locked requirements anew from setup.cfg; needs uv.
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra build \

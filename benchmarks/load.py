@@ -47,14 +47,15 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, _):
         self.load.lost += self.due is not None
-        self.load.gone()
+        self.load.gone(self)
 
 
 class Load:
     """What the clients do, and what came of it."""
 
-    def __init__(self, key, ids, seconds, rate):
-        self.key, self.ids, self.rate = key, iter(ids), rate
+    def __init__(self, port, key, ids, clients, seconds, rate):
+        self.port, self.key, self.ids = port, key, iter(ids)
+        self.clients, self.rate = clients, rate
         self.started = time.perf_counter()
         self.end = self.started + seconds
         self.latencies = defaultdict(list)
@@ -75,9 +76,16 @@ class Load:
         now = time.perf_counter()
         task_id = next(self.ids, None) if now < self.end else None
         if task_id is None:
+            self.end = min(self.end, now)
             client.transport.close()
         else:
             client.send(task_id, now)
+
+    async def connect(self):
+        self.open += 1
+        await asyncio.get_running_loop().create_connection(
+            lambda: Client(self), "127.0.0.1", self.port
+        )
 
     async def keep_the_rate(self):
         due = time.perf_counter()
@@ -88,12 +96,16 @@ class Load:
                 self.idle.pop().send(*request)
             else:
                 self.waiting.append(request)
+                if self.open < self.clients:
+                    await self.connect()
         for client in self.idle:
             client.transport.close()
 
-    def gone(self):
+    def gone(self, client):
         self.open -= 1
-        if not self.open:
+        if client in self.idle:
+            self.idle.remove(client)
+        if not self.open and time.perf_counter() > self.end:
             self.finished.set_result(None)
 
     def figures(self, cpu):
@@ -117,13 +129,13 @@ def _percentiles(seconds):
 
 async def run(port, key, clients, seconds, rate, ids):
     """Put the load on *port*."""
-    loop, cpu = asyncio.get_running_loop(), time.process_time()
-    load = Load(key, ids, seconds, rate)
-    load.open = clients
-    for _ in range(clients):
-        await loop.create_connection(lambda: Client(load), "127.0.0.1", port)
+    cpu = time.process_time()
+    load = Load(port, key, ids, clients, seconds, rate)
     if rate:
         await load.keep_the_rate()
+    else:
+        for _ in range(clients):
+            await load.connect()
     await load.finished
     return load.figures(cpu)
 
@@ -131,7 +143,5 @@ async def run(port, key, clients, seconds, rate, ids):
 if __name__ == "__main__":
     port, key, clients, seconds, rate = sys.argv[1:6]
     ids = sys.stdin.buffer.read().split()
-    result = asyncio.run(
-        run(int(port), key.encode(), int(clients), float(seconds), float(rate), ids)
-    )
-    sys.stdout.write(json.dumps(result))
+    load = run(int(port), key.encode(), int(clients), float(seconds), float(rate), ids)
+    sys.stdout.write(json.dumps(asyncio.run(load)))

@@ -14,7 +14,7 @@ from gunicorn.http import Request, get_parser
 from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.util import close_graceful
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 
 # From the first byte of a request to its last; and for an answer to be taken.
 CLIENT_SECONDS = 5
@@ -44,6 +44,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle(self, conn: TConn) -> Any:
         """Read the next request of a connection and answer it; return what to do with it next."""
+        if not conn.initialized and not conn.wait_for_data(0):
+            return _DEFER  # Until something comes the main thread watches it, and no other.
         if conn.parser is None:
             conn.parser = get_parser(self.cfg, conn.sock, conn.client)
             conn.parser.unreader = _BoundedUnreader(conn.sock)

@@ -384,6 +384,16 @@ def test_clients_that_stall_are_given_up(server):
             assert set(statuses(receive(connection))) <= {200, 400}
 
 
+def test_clients_that_say_nothing_hold_no_thread(server):
+    """Browsers and proxies open connections ahead of what they will ask."""
+    with ExitStack() as stack:
+        for _ in range(4 * THREADS):
+            stack.enter_context(dial(server))
+        started = time.monotonic()
+        assert_others_are_served(server)
+        assert time.monotonic() - started < CLIENT_SECONDS
+
+
 def test_clients_that_do_not_hang_up_are_not_waited_for(server):
     """They have their answer, and keep the connection: nobody else waits for them in turn."""
     with ExitStack() as stack:
