@@ -6,6 +6,7 @@ main thread, so that nobody else gets in. A few such clients stop the service.
 """
 
 import socket
+import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -20,6 +21,9 @@ from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 CLIENT_SECONDS = 5
 # Of a worker whose threads all have work; long enough for an idle process to wake up.
 HESITATION_SECONDS = 0.002
+# Python has a thread give way to those that wait after 5 ms, in the middle of its work; each of
+# ours waits for something itself long before this.
+SWITCH_SECONDS = 0.1
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -35,6 +39,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         super().check_config(cfg, log)
         if cfg.is_ssl:
             raise RuntimeError("TLS is for the proxy in front: unset certfile and keyfile")
+
+    def init_process(self) -> None:
+        """Begin to serve, in threads that give way where they wait."""
+        sys.setswitchinterval(SWITCH_SECONDS)
+        super().init_process()
 
     def accept(self, listener: Any) -> None:
         """Take a connection that is waiting, if no worker with less to do has taken it."""
