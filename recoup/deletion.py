@@ -194,7 +194,7 @@ class Deleter:
         try:
             report = self._schedules.cancel(schedule_id, mark.task_id, deadline)
         except CancelFailed as error:
-            log.note(**vars(error.report))
+            _note_report(error.report)
             if mark.taken_over:
                 raise DeletionUnfinished from error
             log.note(step="roll back")
@@ -202,10 +202,17 @@ class Deleter:
                 raise DeletionUnfinished from error
             log.note(state="in doubt" if error.report.in_doubt else "kept")
             raise DeletionRolledBack from error
-        log.note(**vars(report), level=logging.WARNING if report.missing else logging.INFO)
+        _note_report(report)
+        log.note(level=logging.WARNING if report.missing else logging.INFO)
 
     def _remove(self, mark: _Mark) -> bool:
         try:
             return statements.remove_mark(mark.task_id, mark.token)
         except DatabaseFailed as error:
             raise DeletionUnfinished from error
+
+
+def _note_report(report: CancelReport) -> None:
+    """Note how a cancel went, and count its attempts in with those of an earlier one."""
+    statuses = (log.noted("upstream_statuses") or []) + report.upstream_statuses
+    log.note(**vars(report) | {"attempts": len(statuses), "upstream_statuses": statuses})

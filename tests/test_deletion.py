@@ -222,13 +222,20 @@ def test_schedule_given_by_another_program_meanwhile_is_cancelled_too(
 ):
     """A row that got a new schedule during the cancel goes only after that one has gone."""
     standin.fail(Fault.delay(0.4))
-    done = pool.submit(attempt, deleter, task)
+    done = pool.submit(notes_of_an_attempt, deleter, task)
     wait_for(lambda: standin.requests)
     new = standin.add(task)
     run("UPDATE scheduled_actions SET trigger_schedule_id = ? WHERE id = ?", new, task)
     release()
-    assert done.result() is None
+    notes = done.result()
+    assert (notes["state"], notes["upstream_statuses"]) == ("deleted", [200, 200])
     assert (world.row(task), world.schedule_ids(task)) == (None, [])
+
+
+def notes_of_an_attempt(deleter, task):
+    with log.record("test") as notes:
+        attempt(deleter, task)
+    return notes
 
 
 def test_row_that_the_host_deletes_meanwhile_is_a_deletion(deleter, world, standin, task, pool):
