@@ -19,6 +19,8 @@ from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 
 # From the first byte of a request to its last; and for an answer to be taken.
 CLIENT_SECONDS = 5
+# A request usually follows its connection at once; a thread waits no longer for one that doesn't.
+FIRST_BYTE_SECONDS = 0.05
 # Of a worker whose threads all have work; long enough for an idle process to wake up.
 HESITATION_SECONDS = 0.002
 # Python has a thread give way to those that wait after 5 ms, in the middle of its work; each of
@@ -53,8 +55,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle(self, conn: TConn) -> Any:
         """Read the next request of a connection and answer it; return what to do with it next."""
-        if not conn.initialized and not conn.wait_for_data(0):
-            return _DEFER  # Until something comes the main thread watches it, and no other.
+        if not conn.initialized and not conn.wait_for_data(FIRST_BYTE_SECONDS):
+            return _DEFER  # Now the main thread watches it, until something comes.
         if conn.parser is None:
             conn.parser = get_parser(self.cfg, conn.sock, conn.client)
             conn.parser.unreader = _BoundedUnreader(conn.sock)
