@@ -28,7 +28,7 @@ def row(*cells):
     out("| " + " | ".join(str(cell) for cell in cells) + " |")
 
 
-def growth(stack, standin, rounds=7, requests=500):
+def growth(standin, rounds=7, requests=500):
     """Compare databases of all sizes, in turn: as many tasks as keys as members."""
     table("database", "tasks, keys, members", "rps", "of the smallest", "min-max", "CPU µs", "p99")
     for kind in KINDS:
@@ -69,7 +69,7 @@ class _Place:
         return result
 
 
-def memory(stack, standin):
+def memory(standin):
     """Look at the memory of a worker now and then."""
     table("database", "requests", "resident MiB", "rps")
     for kind in KINDS:
@@ -89,7 +89,7 @@ def _resident(pid):
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
-def overload(stack, standin, seconds=20):
+def overload(standin, seconds=20):
     """Come with as many clients as there is room for, and with ten times as many."""
     table("database", "clients", "200 a second", "500 a second", "p50", "p99", "longest", *LAST)
     standin.set_latency(300)
@@ -136,12 +136,17 @@ def _health(port):
     thread.join()
 
 
-def sizing(stack, standin, seconds=20):
+IN_ALL = ("500 in all", "closed in all")
+
+
+def sizing(standin, seconds=20):
     """Check the worked example of docs/deployment.md, and settings that are too small for it."""
-    table("threads", "places", "wanted a second", "200 a second", "500", "closed", "p50", "p99")
+    table(
+        "threads", "places", "wanted a second", "200 a second", "500 in all", "closed", "p50", "p99"
+    )
     standin.set_latency(300)
     with database("postgres", 40_000) as url:
-        for threads, places in ((25, 44), (10, 18)):
+        for threads, places in ((25, 44), (10, 18)):  # as `_make_service` counts them
             with ExitStack() as stack:
                 settings = {"WEB_THREADS": str(threads), "DATABASE_POOL_SIZE": "4"}
                 server = Server(stack, SERVICE, url, standin, **settings)
@@ -159,7 +164,7 @@ def main():
         standin = Standin(stack)
         for name in named:
             standin.set_latency(0)
-            globals()[name](stack, standin)
+            globals()[name](standin)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ class Load:
                 self.waiting.append(request)
                 if self.open < self.clients:
                     await self.connect()
+        self.end = min(self.end, time.perf_counter())
         for client in self.idle:
             client.transport.close()
 

@@ -133,6 +133,11 @@ _TYPE_ERRORS: dict[str, Any] = {"required": "is required.", "invalid": "is not v
 _NUMBER_ERRORS: dict[str, Any] = {"invalid": "must be a number."}
 _printable = validate.Regexp(r"[\x21-\x7e]+\Z", error="must be printable ASCII without spaces.")
 _http_url = validate.URL(schemes={"http", "https"}, require_tld=False, error="must be a URL.")
+# What is put behind it would end up in the wrong place, and a user replace the secret key.
+_base_url = [
+    _http_url,
+    validate.ContainsNoneOf("?#@", error="must have no user, query or fragment."),
+]
 
 
 def _text(**options: Any) -> fields.String:
@@ -153,7 +158,7 @@ class _Settings(Schema):
     DATABASE_POOL_SIZE = _number(10, 1, 1000)
     TRIGGER_SECRET_KEY = _text(required=True, validate=_printable)
     TRIGGER_ENVIRONMENT = _text(load_default=None, validate=_one_of(*TRIGGER_ENVIRONMENTS))
-    TRIGGER_API_URL = _text(load_default="https://api.trigger.dev", validate=_http_url)
+    TRIGGER_API_URL = _text(load_default="https://api.trigger.dev", validate=_base_url)
     TRIGGER_DEADLINE_SECONDS = fields.Float(
         load_default=8.0,
         validate=validate.Range(1, 60, error="must be from {min} to {max} seconds."),
@@ -164,7 +169,7 @@ class _Settings(Schema):
     PRIVY_PROJECT_SECRET = _text(required=True, validate=_printable)
     PRIVY_APP_ID = _text(load_default=None, validate=_printable)
     PRIVY_JWT_VERIFICATION_KEY = _PublicKey(load_default=None)
-    PRIVY_API_URL = _text(load_default="https://api.privy.io", validate=_http_url)
+    PRIVY_API_URL = _text(load_default="https://api.privy.io", validate=_base_url)
     RECOUP_ORG_ID = fields.UUID(
         load_default=None, error_messages={"invalid_uuid": "must be a UUID."}
     )

@@ -55,11 +55,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle(self, conn: TConn) -> Any:
         """Read the next request of a connection and answer it; return what to do with it next."""
-        if not conn.initialized and not conn.wait_for_data(FIRST_BYTE_SECONDS):
-            return _DEFER  # Now the main thread watches it, until something comes.
         if conn.parser is None:
             conn.parser = get_parser(self.cfg, conn.sock, conn.client)
             conn.parser.unreader = _BoundedUnreader(conn.sock)
+        if not conn.initialized and not conn.wait_for_data(FIRST_BYTE_SECONDS):
+            return _DEFER  # Now the main thread watches it, until something comes.
         conn.parser.unreader.deadline = None
         outcome = super().handle(conn)
         if not outcome:

@@ -87,7 +87,8 @@ def test_worker_that_wakes_after_its_lease_was_taken_over_does_no_harm(
         wait_for(lambda: standin.requests)
         expire(task)
         quick = pool.submit(servers[1].delete, task, key)
-        assert quick.result().status_code == 200
+        # A sweeper, which looks now and then, may be faster than either: then both find it gone.
+        assert quick.result().status_code in (200, 404)
         assert slow.result().status_code in (200, 404)
     assert (world.row(task), world.mark(task), world.schedule_ids(task)) == (None, None, [])
 

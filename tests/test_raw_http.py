@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import cycle
 from uuid import uuid4
@@ -19,7 +20,7 @@ from recoup.app import MAX_BODY_BYTES, create_app
 from recoup.db import connect
 from recoup.demo.standin import StandIn
 from recoup.migrations import upgrade
-from recoup.worker import CLIENT_SECONDS
+from recoup.worker import CLIENT_SECONDS, FIRST_BYTE_SECONDS
 from tests.conftest import close_database, make_config
 from tests.factories import World
 from tests.privy import APP_ID, verification_key
@@ -392,6 +393,21 @@ def test_clients_that_say_nothing_hold_no_thread(server):
         started = time.monotonic()
         assert_others_are_served(server)
         assert time.monotonic() - started < CLIENT_SECONDS
+
+
+def test_a_connection_made_before_a_stop_is_answered(world):
+    """What its client begins to say while the workers are stopping is still heard."""
+    with (
+        Server(world.url, TRIGGER_API_URL=world.standin.url, **SETTINGS) as server,
+        dial(server) as connection,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        time.sleep(4 * FIRST_BYTE_SECONDS)
+        stopped = pool.submit(server.stop)
+        time.sleep(4 * FIRST_BYTE_SECONDS)
+        connection.sendall(head(method=b"GET", path=b"/healthz"))
+        assert statuses(receive(connection)) == [200]
+        stopped.result()
 
 
 def test_clients_that_do_not_hang_up_are_not_waited_for(server):
