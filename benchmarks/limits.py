@@ -136,17 +136,17 @@ def _health(port):
     thread.join()
 
 
+# With the places that recoup/app.py makes of them.
+EXAMPLE_THREADS = ((25, 44), (10, 18))
 IN_ALL = ("500 in all", "closed in all")
 
 
 def sizing(standin, seconds=20):
     """Check the worked example of docs/deployment.md, and settings that are too small for it."""
-    table(
-        "threads", "places", "wanted a second", "200 a second", "500 in all", "closed", "p50", "p99"
-    )
+    table("threads", "places", "wanted a second", "200 a second", *IN_ALL, "p50", "p99")
     standin.set_latency(300)
     with database("postgres", 40_000) as url:
-        for threads, places in ((25, 44), (10, 18)):  # as `_make_service` counts them
+        for threads, places in EXAMPLE_THREADS:
             with ExitStack() as stack:
                 settings = {"WEB_THREADS": str(threads), "DATABASE_POOL_SIZE": "4"}
                 server = Server(stack, SERVICE, url, standin, **settings)
