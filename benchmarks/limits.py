@@ -33,8 +33,8 @@ def growth(standin, rounds=7, requests=500):
     table("database", "tasks, keys, members", "rps", "of the smallest", "min-max", "CPU µs", "p99")
     for kind in KINDS:
         with ExitStack() as stack:
-            places = [_Place(stack, standin, kind, size, requests) for size in SIZES]
-            runs = [[place.round() for place in places] for _ in range(rounds)]
+            sized = [_Sized(stack, standin, kind, size, requests) for size in SIZES]
+            runs = [[one.round() for one in sized] for _ in range(rounds)]
         for size, results in zip(SIZES, zip(*runs, strict=True), strict=True):
             shares = [a["rps"] / turn[0]["rps"] for a, turn in zip(results, runs, strict=True)]
             rps, cpu, p99 = (median(r[key] for r in results) for key in ("rps", "cpu_us", "p99"))
@@ -50,7 +50,7 @@ def growth(standin, rounds=7, requests=500):
             )
 
 
-class _Place:
+class _Sized:
     """A database of one size, some of whose tasks are deleted and put back again and again."""
 
     def __init__(self, stack, standin, kind, size, requests):
@@ -96,14 +96,11 @@ def overload(standin, seconds=20):
     for kind in KINDS:
         with database(kind, 60_000) as url, ExitStack() as stack:
             server = Server(stack, SERVICE, url, standin)
-            ids = task_ids(url)
             for clients in (112, 1_120):
-                before = count_tasks(url)
+                ids = task_ids(url)
                 with _health(server.port) as health:
                     result = server.load(ids, clients, seconds)
-                gone = before - count_tasks(url)
-                _report(kind, clients, result, gone, health)
-                ids = task_ids(url)
+                _report(kind, clients, result, len(ids) - count_tasks(url), health)
 
 
 LAST = ("health check, longest", "rows gone")
