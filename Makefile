@@ -46,11 +46,13 @@ clean: ## Remove what make and the tests have made; the database in instance/ st
 	$(PYTHON) -m venv .venv || (echo "On Debian: apt-get install python3-venv" >&2; exit 1)
 	@touch $@
 
+# The lock is whole. Left to look for dependencies, pip takes the newest `coverage[toml]` there is
+# and finds that its hash isn't the lock's.
 .venv/run: .venv/python requirements.txt setup.cfg
-	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.txt
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/dev: .venv/run requirements-dev.txt
-	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.txt
 	@touch $@
