@@ -83,6 +83,10 @@ class Server:
                 stderr=err,
                 process_group=0,
             )
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Wait until it answers and has all its workers."""
         _wait(self._is_ready, READY_SECONDS, lambda: f"gunicorn did not start:\n{self.stderr()}")
 
     def workers(self) -> list[int]:

@@ -14,6 +14,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from recoup.db import WAIT_SECONDS
 from recoup.privy import LOOKUP_SECONDS
 from recoup.worker import Worker
+from tests.server import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "gunicorn.conf.py"
@@ -113,6 +114,37 @@ def test_the_folder_of_counts_lives_as_long_as_the_server(load, monkeypatch):
     (folder / "count").touch()
     conf.on_exit(None)
     assert not folder.exists()
+
+
+@pytest.fixture
+def two_cores():
+    """What this program and its children may use: two cores, where there are two."""
+    all_cores = os.sched_getaffinity(0)
+    cores = sorted(all_cores)[:2]
+    os.sched_setaffinity(0, cores)
+    yield cores
+    os.sched_setaffinity(0, all_cores)
+
+
+def cores_of(server):
+    return sorted(sorted(os.sched_getaffinity(pid)) for pid in server.workers())
+
+
+def test_a_worker_keeps_to_a_core(two_cores, sqlite_url):
+    """And whoever replaces it takes that one, not one that has its worker."""
+    workers = len(two_cores)
+    with Server(sqlite_url, WEB_CONCURRENCY=str(workers)) as server:
+        assert cores_of(server) == [[core] for core in two_cores]
+        for worker in server.workers():
+            server.kill_worker(worker)
+            server.wait_until_ready()
+            assert cores_of(server) == [[core] for core in two_cores]
+
+
+def test_workers_that_do_not_come_out_even_move_about(two_cores, sqlite_url):
+    """Else one core would have more of them than another."""
+    with Server(sqlite_url, WEB_CONCURRENCY="3") as server:
+        assert cores_of(server) == [two_cores] * 3
 
 
 def test_a_bad_environment_exits_with_the_list(load):
