@@ -26,6 +26,8 @@ WAIT_SECONDS = 3
 # After a failed attempt to connect, nobody tries again for this long: attempts queue behind
 # each other in the pool, and would each wait in full.
 CONNECT_PAUSE_SECONDS = 1
+# SQLite's lock is held for about as long.
+SQLITE_POLL_SECONDS = 0.0005
 
 database = peewee.DatabaseProxy()
 
@@ -136,18 +138,20 @@ def make_sqlite_file() -> None:
 def _sqlite(path: str, pool: dict[str, int]) -> peewee.Database:
     # A file that isn't there is an error, and not a new database; see `make_sqlite_file`.
     address = f"file:{quote(str(Path(path).absolute()))}?mode=rw"
-    pragmas = {
-        "busy_timeout": WAIT_SECONDS * 1000,
-        "foreign_keys": 1,
-        "journal_mode": "wal",
+    pragmas = [
+        ("busy_timeout", WAIT_SECONDS * 1000),
+        ("foreign_keys", 1),
+        ("journal_mode", "wal"),
         # A mark must outlive a power cut, or a schedule could be gone with nobody knowing.
-        "synchronous": "full",
-    }
+        ("synchronous", "full"),
+        # From here on `_SQLitePool` does the waiting.
+        ("busy_timeout", 0),
+    ]
     return _SQLitePool(address, pragmas=pragmas, uri=True, check_same_thread=False, **pool)
 
 
 class _SQLitePool(PooledSqliteDatabase):
-    """Has the threads of a process take turns to write.
+    """Has the threads of a process take turns to write, and processes ask for the lock often.
 
     SQLite itself lets whoever finds its lock taken sleep and try again, for longer each time: the
     lock lies idle, and some wait for very long.
@@ -161,13 +165,29 @@ class _SQLitePool(PooledSqliteDatabase):
         # Before the turn, or those who have connections would wait for the turn, and it for them.
         self.connection()  # type: ignore[no-untyped-call]
         if sql.lstrip().startswith("SELECT"):
-            return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+            return self._persist(sql, params)
         if not self._turn.acquire(timeout=WAIT_SECONDS):
             raise peewee.OperationalError("database is locked")
         try:
-            return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+            return self._persist(sql, params)
         finally:
             self._turn.release()
+
+    def _persist(self, sql: str, params: Any) -> Any:
+        """Run a statement as soon as no other process stands against it."""
+        end = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+            except peewee.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() > end:
+                    raise
+            time.sleep(SQLITE_POLL_SECONDS)
+
+
+def _is_busy(error: peewee.OperationalError) -> bool:
+    extended_code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0)
+    return bool(extended_code & 0xFF == sqlite3.SQLITE_BUSY)
 
 
 def _postgres(address: str, pool: dict[str, int]) -> peewee.Database:

@@ -464,7 +464,7 @@ def test_each_sqlite_connection_is_set_up(sqlite):
         names = ("foreign_keys", "journal_mode", "synchronous", "busy_timeout")
         return [run(f"PRAGMA {name}")[0][0][0] for name in names]
 
-    assert pragmas() == in_thread(pragmas) == [1, "wal", 2, 3000]
+    assert pragmas() == in_thread(pragmas) == [1, "wal", 2, 0]
 
 
 def test_a_locked_sqlite_file_fails_in_time(short_waits, sqlite):
