@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 
 from recoup.config import Config
-from recoup.db import connect, database, is_postgres, release, run
+from recoup.db import connect, database, fetch, is_postgres, release
 from recoup.migrations import upgrade
 
 KEY = "recoup_sk_benchmark"
@@ -54,7 +54,7 @@ def seed(url, tasks, members=1_000):
 def task_ids(url):
     """Return the ids of all tasks, in no order."""
     _open(url)
-    rows, _ = run("SELECT id FROM scheduled_actions")
+    rows = fetch("SELECT id FROM scheduled_actions")
     _close()
     ids = [str(row[0]) for row in rows]
     random.Random(2).shuffle(ids)
@@ -64,7 +64,7 @@ def task_ids(url):
 def count_tasks(url):
     """Return how many tasks there are."""
     _open(url)
-    rows, _ = run("SELECT count(*) FROM scheduled_actions")
+    rows = fetch("SELECT count(*) FROM scheduled_actions")
     _close()
     return rows[0][0]
 

@@ -16,7 +16,7 @@ from recoup import log
 from recoup.auth import API_KEY_PREFIX
 from recoup.cli_reconcile import reconcile_tasks, restore_schedules
 from recoup.config import Config
-from recoup.db import DatabaseFailed, run
+from recoup.db import DatabaseFailed, execute
 from recoup.deletion import DeletionPending, DeletionRolledBack, DeletionUnfinished, TaskNotFound
 from recoup.doctor import doctor
 from recoup.errors import FAILURES, describe
@@ -107,7 +107,7 @@ def create_key(account: UUID, name: str, expires: datetime | None) -> None:
 @click.argument("key_id", type=click.UUID)
 def revoke_key(key_id: UUID) -> None:
     """End the API key with the id KEY_ID, as `keys create` printed it, at once."""
-    _, count = run("UPDATE account_api_keys SET expires_at = {now} WHERE id = ?", str(key_id))
+    count = execute("UPDATE account_api_keys SET expires_at = {now} WHERE id = ?", str(key_id))
     if not count:
         raise click.ClickException(f"there is no key {key_id}")
     click.echo(f"Key {key_id} is revoked.")

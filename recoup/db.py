@@ -8,11 +8,12 @@ Each statement commits by itself, so nothing is held open while somebody else is
 import select
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 import peewee
@@ -32,6 +33,7 @@ SQLITE_POLL_SECONDS = 0.0005
 database = peewee.DatabaseProxy()
 
 Row = tuple[Any, ...]
+T = TypeVar("T")
 
 
 # All that peewee and the drivers beneath it raise.
@@ -59,8 +61,13 @@ def connect(config: Config) -> peewee.Database:
     return made
 
 
-def run(sql: str, *params: object) -> tuple[list[Row], int]:
-    """Run one statement and commit it; return its rows and how many rows it touched.
+def fetch(sql: str, *params: object) -> list[Row]:
+    """Run one statement and return its rows; see `execute`."""
+    return _run(sql, params, lambda cursor: cursor.fetchall())
+
+
+def execute(sql: str, *params: object) -> int:
+    """Run one statement and commit it; return how many rows it touched.
 
     `sql` has `?` for a parameter, `{now}` for the database's clock, `{now_plus}` for that clock
     and a parameter in seconds, and `{instant}(x)` for an instant that another program wrote.
@@ -70,16 +77,18 @@ def run(sql: str, *params: object) -> tuple[list[Row], int]:
         AnswerLost: it may have been carried out, or be yet.
         DatabaseFailed: anything else; it was not carried out.
     """
+    return _run(sql, params, lambda cursor: int(cursor.rowcount))
+
+
+def _run(sql: str, params: tuple[object, ...], outcome: Callable[[Any], T]) -> T:
     try:
-        cursor = database.execute_sql(_translate(sql, is_postgres()), params)
-        rows = cursor.fetchall() if cursor.description else []
+        return outcome(database.execute_sql(_translate(sql, is_postgres()), params))
     except peewee.IntegrityError as error:
         raise ConstraintFailed(str(error)) from error
     except FAILURES as error:
         kind = AnswerLost if _answer_is_lost(error) else DatabaseFailed
         release()  # it may be lost, and the thread's next statement needs one that isn't
         raise kind(str(error)) from error
-    return rows, cursor.rowcount
 
 
 def _answer_is_lost(error: Exception) -> bool:

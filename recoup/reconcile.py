@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import peewee
 
 from recoup import log
-from recoup.db import is_postgres, release, run
+from recoup.db import fetch, is_postgres, release
 from recoup.inventory import InventoryFailed, ScheduleInventory, Watch
 from recoup.models import ScheduledAction, TaskDeletion
 from recoup.schedules import Schedule
@@ -165,7 +165,7 @@ def rows_may_be_hidden() -> bool:
     """Say whether row level security applies to our role, which hides rows without an error."""
     if not is_postgres():
         return False
-    [(active,)], _ = run("SELECT row_security_active('scheduled_actions')")
+    [(active,)] = fetch("SELECT row_security_active('scheduled_actions')")
     return bool(active)
 
 

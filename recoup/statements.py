@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from recoup.db import run
+from recoup.db import execute, fetch
 
 
 class Task(NamedTuple):
@@ -28,7 +28,7 @@ class Standing(NamedTuple):
 
 def account_of_key(key_hash: str) -> str | None:
     """Return the account of an API key that has not expired."""
-    rows, _ = run(ACCOUNT_OF_KEY, key_hash)
+    rows = fetch(ACCOUNT_OF_KEY, key_hash)
     return str(rows[0][0]) if rows else None
 
 
@@ -43,7 +43,7 @@ LIMIT 1
 def account_of_emails(emails: Sequence[str]) -> str | None:
     """Return the account that one of `emails` belongs to; of several, the oldest entry's."""
     marks = ", ".join("?" for _ in emails)
-    rows, _ = run(ACCOUNT_OF_EMAILS.replace("...", marks), *emails)
+    rows = fetch(ACCOUNT_OF_EMAILS.replace("...", marks), *emails)
     return str(rows[0][0]) if rows else None
 
 
@@ -59,7 +59,7 @@ def find_task(task_id: str, caller: str, admin_organization: str | None) -> Task
     It may for itself, for an account it shares an organization with, and, as a member of
     `admin_organization`, for everybody.
     """
-    rows, _ = run(FIND_TASK, caller, caller, admin_organization, caller, task_id)
+    rows = fetch(FIND_TASK, caller, caller, admin_organization, caller, task_id)
     return Task(rows[0][0], bool(rows[0][1])) if rows else None
 
 
@@ -78,7 +78,7 @@ FROM scheduled_actions t WHERE t.id = ?
 
 def find_standing(task_id: str) -> Standing | None:
     """Return where the task's deletion stands; None if there is no such task."""
-    rows, _ = run(FIND_STANDING, task_id)
+    rows = fetch(FIND_STANDING, task_id)
     return Standing(rows[0][0], rows[0][1] and str(rows[0][1])) if rows else None
 
 
@@ -95,8 +95,7 @@ def place_mark(task_id: str, token: str, caller: str | None, lease_seconds: floa
     Raises:
         ConstraintFailed: there is no such task any more.
     """
-    _, count = run(PLACE_MARK, task_id, token, caller, lease_seconds)
-    return count == 1
+    return execute(PLACE_MARK, task_id, token, caller, lease_seconds) == 1
 
 
 PLACE_MARK = """
@@ -108,7 +107,7 @@ ON CONFLICT (task_id) DO NOTHING
 
 def mark_has_expired(task_id: str) -> bool | None:
     """Return whether the task's mark is free to be taken over; None if there is no mark."""
-    rows, _ = run(MARK_HAS_EXPIRED, task_id)
+    rows = fetch(MARK_HAS_EXPIRED, task_id)
     return bool(rows[0][0]) if rows else None
 
 
@@ -117,8 +116,7 @@ MARK_HAS_EXPIRED = "SELECT lease_expires_at <= {now} FROM task_deletions WHERE t
 
 def take_over_mark(task_id: str, token: str, lease_seconds: float) -> bool:
     """Put our token on an expired mark; of several that try at once, one succeeds."""
-    _, count = run(TAKE_OVER_MARK, token, lease_seconds, task_id)
-    return count == 1
+    return execute(TAKE_OVER_MARK, token, lease_seconds, task_id) == 1
 
 
 TAKE_OVER_MARK = """
@@ -129,8 +127,7 @@ WHERE task_id = ? AND lease_expires_at <= {now}
 
 def remove_task(task_id: str, schedule_id: str | None, token: str) -> bool:
     """Delete the row, and by cascade its mark, if the mark and the schedule are still ours."""
-    _, count = run(REMOVE_TASK, task_id, schedule_id, task_id, token)
-    return count == 1
+    return execute(REMOVE_TASK, task_id, schedule_id, task_id, token) == 1
 
 
 REMOVE_TASK = """
@@ -142,8 +139,7 @@ WHERE id = ? AND trigger_schedule_id IS NOT DISTINCT FROM ?
 
 def remove_mark(task_id: str, token: str) -> bool:
     """Take our mark off the task; False if it is no longer ours."""
-    _, count = run(REMOVE_MARK, task_id, token)
-    return count == 1
+    return execute(REMOVE_MARK, task_id, token) == 1
 
 
 REMOVE_MARK = "DELETE FROM task_deletions WHERE task_id = ? AND token = ?"
@@ -151,7 +147,7 @@ REMOVE_MARK = "DELETE FROM task_deletions WHERE task_id = ? AND token = ?"
 
 def expired_marks(limit: int) -> list[str]:
     """Return the tasks whose marks have expired, the longest expired first."""
-    rows, _ = run(EXPIRED_MARKS, limit)
+    rows = fetch(EXPIRED_MARKS, limit)
     return [str(row[0]) for row in rows]
 
 
@@ -163,7 +159,7 @@ ORDER BY lease_expires_at LIMIT ?
 
 def count_marks() -> tuple[int, float]:
     """Return how many marks there are, and how many seconds ago the oldest was placed."""
-    [(count, oldest, now)], _ = run(COUNT_MARKS)
+    [(count, oldest, now)] = fetch(COUNT_MARKS)
     return count, (_instant(now) - _instant(oldest)).total_seconds() if count else 0.0
 
 
@@ -172,7 +168,7 @@ COUNT_MARKS = "SELECT count(*), min(requested_at), {now} FROM task_deletions"
 
 def read_clock() -> datetime:
     """Return the database's time."""
-    [(now,)], _ = run("SELECT {now}")
+    [(now,)] = fetch("SELECT {now}")
     return _instant(now)
 
 

@@ -3,7 +3,7 @@
 import json
 from uuid import uuid4
 
-from recoup.db import release, run
+from recoup.db import execute, release
 from recoup.models import (
     Account,
     AccountApiKey,
@@ -72,7 +72,7 @@ class World:
     def place_mark(self, task_id, *, lease_seconds):
         """Leave a mark as a process that died would; return its token."""
         token = str(uuid4())
-        run(
+        execute(
             "INSERT INTO task_deletions VALUES (?, ?, NULL, {now}, {now_plus})",
             task_id,
             token,

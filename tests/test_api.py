@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import pytest
 
+from recoup import db
 from recoup.app import MAX_BODY_BYTES
-from recoup.db import release, run
+from recoup.db import release
 from recoup.demo.standin import Fault
 from tests.conftest import make_config
 from tests.factories import delete, now
@@ -47,7 +48,7 @@ def send(client, body, key=None, **kwargs):
 
 def execute(sql):
     """Do to the database what another program might."""
-    run(sql)
+    db.execute(sql)
     release()
 
 

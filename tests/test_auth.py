@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 
 from recoup.app import create_app
 from recoup.client import BODY_LIMIT_BYTES
-from recoup.db import release, run
+from recoup.db import execute, fetch, release
 from tests.conftest import make_config
 from tests.factories import now
 from tests.privy import (
@@ -81,7 +81,7 @@ def failed(message):
 
 def set_expiry(text):
     """Let every key end at *text*, as another program may have written it."""
-    run("UPDATE account_api_keys SET expires_at = ?", text)
+    execute("UPDATE account_api_keys SET expires_at = ?", text)
     release()
 
 
@@ -134,7 +134,7 @@ class TestApiKey:
     def test_a_row_without_a_hash_is_no_key(self, client, world):
         """Null equals nothing, least of all an empty credential."""
         world.key(world.account())
-        run("UPDATE account_api_keys SET key_hash = NULL")
+        execute("UPDATE account_api_keys SET key_hash = NULL")
         release()
         assert ask(client, x_api_key="None") == NOT_LET_IN
         assert ask(client, x_api_key="") == unauthorized(ONE_OF_TWO)
@@ -167,7 +167,7 @@ class TestApiKey:
     def test_a_database_that_fails_is_no_401(self, client, world):
         """A key that can't be looked up is not refused: nobody knows whether it is good."""
         key = world.key(world.account())
-        run("ALTER TABLE account_api_keys RENAME TO renamed")
+        execute("ALTER TABLE account_api_keys RENAME TO renamed")
         release()
         assert ask(client, x_api_key=key) == failed(DATABASE_FAILED)
         assert ask(client, Authorization=f"Bearer {key}") == failed(DATABASE_FAILED)
@@ -246,7 +246,7 @@ class TestPrivyToken:
         world.account(email="owner@example.com")
         privy.users[DID] = linked_accounts
         assert bearer(client, make_token()) == NOT_LET_IN
-        assert run("SELECT COUNT(*) FROM accounts")[0] == [(1,)]
+        assert fetch("SELECT COUNT(*) FROM accounts") == [(1,)]
         release()
 
     def test_a_user_that_privy_no_longer_knows_is_nobody(self, client, world, privy):
@@ -285,7 +285,7 @@ class TestPrivyToken:
     def test_a_database_that_fails_is_no_401(self, client, world, privy):
         """An account that can't be looked up is not missing."""
         privy.users[DID] = [email("owner@example.com")]
-        run("ALTER TABLE account_emails RENAME TO renamed")
+        execute("ALTER TABLE account_emails RENAME TO renamed")
         release()
         assert bearer(client, make_token()) == failed(DATABASE_FAILED)
 

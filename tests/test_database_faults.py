@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from recoup.db import DatabaseFailed, database, release, run
+from recoup.db import DatabaseFailed, database, fetch, release
 from recoup.deletion import DeletionUnfinished
 from recoup.demo.standin import Fault
 from recoup.errors import FAILURES
@@ -98,7 +98,7 @@ class Outage:
     def answers(self):
         """Say whether our own pool is served again, its pause being over."""
         try:
-            run("SELECT 1")
+            fetch("SELECT 1")
         except DatabaseFailed:
             return False
         finally:

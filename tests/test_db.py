@@ -23,9 +23,10 @@ from recoup.db import (
     _translate,
     connect,
     database,
+    execute,
+    fetch,
     is_postgres,
     release,
-    run,
 )
 from recoup.migrations import upgrade
 from recoup.models import Account
@@ -90,7 +91,7 @@ def wait_for(true):
 
 def backend():
     """Return the process of the server that this thread's connection is with."""
-    return run("SELECT pg_backend_pid()")[0][0][0]
+    return fetch("SELECT pg_backend_pid()")[0][0]
 
 
 def kill(somebody, pid):
@@ -115,17 +116,17 @@ def ours(somebody, condition="true"):
 def test_a_statement_returns_rows_and_how_many_it_touched(either):
     """Both for what reads and for what writes."""
     ids = [str(uuid4()), str(uuid4())]
-    assert [run(NEW_ACCOUNT, one, "n") for one in ids] == [([], 1)] * 2
-    rows, _ = run("SELECT id, name FROM accounts ORDER BY name")
+    assert [execute(NEW_ACCOUNT, one, "n") for one in ids] == [1, 1]
+    rows = fetch("SELECT id, name FROM accounts ORDER BY name")
     assert sorted((str(one), name) for one, name in rows) == sorted((one, "n") for one in ids)
-    assert run("UPDATE accounts SET name = ?", "m")[1] == 2
-    assert run("DELETE FROM accounts WHERE name = ?", "x") == ([], 0)
+    assert execute("UPDATE accounts SET name = ?", "m") == 2
+    assert execute("DELETE FROM accounts WHERE name = ?", "x") == 0
 
 
 def test_a_statement_is_committed_at_once(either):
     """Another connection sees it while this one is still held."""
-    run(NEW_ACCOUNT, str(uuid4()), "n")
-    assert in_thread(run, "SELECT name FROM accounts")[0] == [("n",)]
+    execute(NEW_ACCOUNT, str(uuid4()), "n")
+    assert in_thread(fetch, "SELECT name FROM accounts") == [("n",)]
 
 
 def test_the_clock_is_the_databases_and_goes_on(either):
@@ -133,29 +134,31 @@ def test_the_clock_is_the_databases_and_goes_on(either):
     query = "SELECT {instant}({now}) < {instant}({now_plus}), {instant}({now}) > {instant}(?)"
     last_year = datetime.now(UTC).replace(year=2000).isoformat()
     query = query.replace("(?)", "(CAST(? AS timestamptz))" if is_postgres() else "(?)")
-    assert [bool(value) for value in run(query, 5.5, last_year)[0][0]] == [True, True]
-    first = run("SELECT {now}")[0]
-    wait_for(lambda: run("SELECT {now}")[0] > first)
+    assert [bool(value) for value in fetch(query, 5.5, last_year)[0]] == [True, True]
+    first = fetch("SELECT {now}")
+    wait_for(lambda: fetch("SELECT {now}") > first)
 
 
 @pytest.mark.parametrize("task", ["unknown", "taken"])
 def test_a_constraint_is_told_from_other_failures(either, task):
     """A missing parent, or a key that is there; and the next statement works."""
     account, task_id = str(uuid4()), str(uuid4())
-    run(NEW_ACCOUNT, account, "n")
+    execute(NEW_ACCOUNT, account, "n")
     with pytest.raises(ConstraintFailed):
-        run(NEW_MARK, task_id, account) if task == "unknown" else run(NEW_ACCOUNT, account, "n")
-    assert run("SELECT name FROM accounts")[0] == [("n",)]
+        execute(NEW_MARK, task_id, account) if task == "unknown" else execute(
+            NEW_ACCOUNT, account, "n"
+        )
+    assert fetch("SELECT name FROM accounts") == [("n",)]
 
 
 @pytest.mark.parametrize("sql", ["SELEKT 1", "SELECT * FROM no_such_table"])
 def test_a_statement_that_is_wrong_fails_by_itself(either, sql):
     """As `DatabaseFailed` with its cause, and the next one works."""
     with pytest.raises(DatabaseFailed) as caught:
-        run(sql)
+        execute(sql)
     assert caught.value.__cause__
     assert type(caught.value) is DatabaseFailed
-    assert run("SELECT 1")[0] == [(1,)]
+    assert fetch("SELECT 1") == [(1,)]
 
 
 @pytest.mark.parametrize(
@@ -180,12 +183,12 @@ def test_each_database_gets_its_own_words(sql, postgres, sqlite):
 def test_release_gives_the_connection_back(either):
     """To the next thread; releasing again, or nothing, does no harm."""
     release()
-    run("SELECT 1")
+    fetch("SELECT 1")
     connection = database.connection()
     release()
     release()
     assert database.is_closed()
-    assert in_thread(lambda: run("SELECT 1") and database.connection()) is connection
+    assert in_thread(lambda: fetch("SELECT 1") and database.connection()) is connection
 
 
 # Connections of Postgres
@@ -203,12 +206,12 @@ def test_a_connection_that_died_in_the_pool_is_replaced_unseen(pg):
 def test_all_connections_of_a_server_that_restarted_are_replaced_unseen(postgres, postgres_url):
     """No request fails for it once the server is back."""
     connect(make_config(postgres_url))
-    run("SELECT 1")
-    in_thread(run, "SELECT 1")
+    fetch("SELECT 1")
+    in_thread(fetch, "SELECT 1")
     release()
     postgres.stop()
     postgres.start()
-    assert [in_thread(run, "SELECT 1")[0] for _ in range(3)] == [[(1,)]] * 3
+    assert [in_thread(fetch, "SELECT 1") for _ in range(3)] == [[(1,)]] * 3
 
 
 def test_a_connection_that_dies_in_use_fails_one_statement(pg):
@@ -216,7 +219,7 @@ def test_a_connection_that_dies_in_use_fails_one_statement(pg):
     pid = backend()
     kill(pg, pid)
     with pytest.raises(DatabaseFailed):
-        run("SELECT 1")
+        fetch("SELECT 1")
     assert backend() != pid
     release()
     assert ours(pg) == 1
@@ -227,23 +230,23 @@ def test_connections_that_die_in_use_leave_the_pool(pg):
     for _ in range(5):
         kill(pg, backend())
         with pytest.raises(DatabaseFailed):
-            run("SELECT 1")
+            fetch("SELECT 1")
         release()
-    assert run("SELECT 1")[0] == [(1,)]
+    assert fetch("SELECT 1") == [(1,)]
 
 
 def test_there_are_never_more_connections_than_the_pool_has(pg):
     """However many threads want one."""
 
     def work():
-        run("SELECT pg_sleep(0.02)")
+        fetch("SELECT pg_sleep(0.02)")
         seen = ours_from_inside()
         release()
         return seen
 
     def ours_from_inside():
         query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'recoup'"
-        return run(query + " AND datname = current_database()")[0][0][0]
+        return fetch(query + " AND datname = current_database()")[0][0]
 
     with ThreadPoolExecutor(8) as threads:
         assert (
@@ -256,7 +259,7 @@ def test_a_thread_that_gets_no_connection_fails(short_waits, pg):
     enough, holding = threading.Event(), threading.Barrier(3)
 
     def hold():
-        run("SELECT 1")
+        fetch("SELECT 1")
         holding.wait(SECONDS)
         enough.wait(SECONDS)
         release()
@@ -265,20 +268,20 @@ def test_a_thread_that_gets_no_connection_fails(short_waits, pg):
         held = [threads.submit(hold) for _ in range(2)]
         holding.wait(SECONDS)
         with pytest.raises(DatabaseFailed, match="Max connections exceeded") as caught:
-            run("SELECT 1")
+            fetch("SELECT 1")
         assert type(caught.value) is DatabaseFailed
         enough.set()
         for future in held:
             future.result(SECONDS)
-    assert run("SELECT 1")[0] == [(1,)]
+    assert fetch("SELECT 1") == [(1,)]
 
 
 def test_no_statement_is_prepared(pg):
     """A pooler in transaction mode can't hold one for us."""
     for _ in range(20):
-        run("SELECT id FROM accounts WHERE id = ?", str(uuid4()))
+        fetch("SELECT id FROM accounts WHERE id = ?", str(uuid4()))
         Account.get_or_none(Account.id == uuid4())
-    assert run("SELECT * FROM pg_prepared_statements")[0] == []
+    assert fetch("SELECT * FROM pg_prepared_statements") == []
 
 
 def test_passwords_with_encoded_characters_are_decoded(postgres):
@@ -287,7 +290,7 @@ def test_passwords_with_encoded_characters_are_decoded(postgres):
         admin.execute("CREATE ROLE \"pool@er\" LOGIN PASSWORD 'p@ss'")
     address = postgres.tcp_url("template_ready").partition("@")[2]
     connect(make_config(f"postgres://pool%40er:p%40ss@{address}"))
-    assert run("SELECT current_user")[0] == [("pool@er",)]
+    assert fetch("SELECT current_user") == [("pool@er",)]
     assert database.connection().info.password == "p@ss"
     close_database()
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as admin:
@@ -299,9 +302,9 @@ def test_passwords_with_encoded_characters_are_decoded(postgres):
 
 def test_a_server_that_crashes_may_have_carried_out_the_statement(postgres, pg):
     """Nobody can tell, and the error says so."""
-    run("SELECT 1")
+    fetch("SELECT 1")
     with ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(run, "SELECT pg_sleep(600)")
+        asked = threads.submit(fetch, "SELECT pg_sleep(600)")
         wait_for(lambda: ours(pg, "state = 'active'"))
         postgres.stop("immediate")
         try:
@@ -316,9 +319,9 @@ def test_a_statement_that_hangs_ends_in_time(short_waits, pg, postgres_url, stat
     with psycopg.connect(postgres_url) as other:
         other.execute("LOCK TABLE accounts")
         with pytest.raises(AnswerLost, match="did not answer in time"):
-            run(statement)
+            execute(statement)
         wait_for(lambda: ours(pg, "state = 'active'") == 0)
-    assert run("SELECT name FROM accounts")[0] == []
+    assert fetch("SELECT name FROM accounts") == []
 
 
 def test_a_server_that_is_frozen_is_given_up(short_waits, pg):
@@ -327,7 +330,7 @@ def test_a_server_that_is_frozen_is_given_up(short_waits, pg):
     os.kill(pid, signal.SIGSTOP)
     try:
         with pytest.raises(AnswerLost, match="did not answer in time"):
-            run("SELECT 1")
+            fetch("SELECT 1")
         assert backend() != pid
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -335,7 +338,7 @@ def test_a_server_that_is_frozen_is_given_up(short_waits, pg):
 
 def test_a_statement_that_ends_in_time_is_let_be(pg):
     """Waiting alone is no failure."""
-    assert run("SELECT pg_sleep(0.3)")[1] == 1
+    assert len(fetch("SELECT pg_sleep(0.3)")) == 1
 
 
 # Connecting to Postgres
@@ -380,7 +383,7 @@ def test_a_refused_connection_fails(port):
     """With the reason, and without the password, in all that a log could show."""
     connect_to(port)
     with pytest.raises(DatabaseFailed, match="refused") as caught:
-        run("SELECT 1")
+        fetch("SELECT 1")
     error = caught.value
     assert type(error) is DatabaseFailed
     while error:
@@ -393,7 +396,7 @@ def test_an_unknown_database_fails_without_the_password(postgres):
     address = postgres.tcp_url("no_such").partition("@")[2]
     connect(make_config(f"postgresql://postgres:hidden@{address}"))
     with pytest.raises(DatabaseFailed, match='"no_such" does not exist') as caught:
-        run("SELECT 1")
+        fetch("SELECT 1")
     assert "hidden" not in str(caught.value)
     close_database()
 
@@ -404,7 +407,7 @@ def test_threads_that_wait_for_a_silent_server_fail_together(short_waits, silent
 
     def fail():
         with pytest.raises(DatabaseFailed):
-            run("SELECT 1")
+            fetch("SELECT 1")
 
     with ThreadPoolExecutor(20) as threads:
         for future in [threads.submit(fail) for _ in range(20)]:
@@ -418,40 +421,40 @@ def test_after_a_failed_attempt_nobody_tries_for_a_moment(port, monkeypatch):
     connect_to(port)
     for reason in ("refused", "a moment ago", "a moment ago"):
         with pytest.raises(DatabaseFailed, match=reason):
-            run("SELECT 1")
+            fetch("SELECT 1")
     monkeypatch.setattr(db, "CONNECT_PAUSE_SECONDS", 0)
     with pytest.raises(DatabaseFailed, match="refused"):
-        run("SELECT 1")
+        fetch("SELECT 1")
 
 
 def test_a_database_that_comes_back_serves_again(postgres, postgres_url):
     """By itself, once the pause is over."""
     connect(make_config(postgres_url))
-    run("SELECT 1")
+    fetch("SELECT 1")
     postgres.stop()
     try:
         for _ in range(2):
             with pytest.raises(DatabaseFailed):
-                run("SELECT 1")
+                fetch("SELECT 1")
             release()
     finally:
         postgres.start()
 
     def serves():
         with suppress(DatabaseFailed):
-            return run("SELECT 1")[0] == [(1,)]
+            return fetch("SELECT 1") == [(1,)]
 
     assert wait_for(serves)
 
 
 def test_the_pause_spares_connections_that_are_there(pg, monkeypatch):
     """Who has one, or finds one in the pool, isn't kept waiting by others' failures."""
-    run("SELECT 1")
+    fetch("SELECT 1")
     release()
     monkeypatch.setattr(database.obj, "_connect_failed_at", time.monotonic())
-    assert run("SELECT 1")[0] == [(1,)]
+    assert fetch("SELECT 1") == [(1,)]
     with pytest.raises(DatabaseFailed, match="a moment ago"):
-        in_thread(run, "SELECT 1")
+        in_thread(fetch, "SELECT 1")
 
 
 # SQLite
@@ -462,7 +465,7 @@ def test_each_sqlite_connection_is_set_up(sqlite):
 
     def pragmas():
         names = ("foreign_keys", "journal_mode", "synchronous", "busy_timeout")
-        return [run(f"PRAGMA {name}")[0][0][0] for name in names]
+        return [fetch(f"PRAGMA {name}")[0][0] for name in names]
 
     assert pragmas() == in_thread(pragmas) == [1, "wal", 2, 0]
 
@@ -471,39 +474,39 @@ def test_a_locked_sqlite_file_fails_in_time(short_waits, sqlite):
     """For those who write; who only reads isn't held up."""
     sqlite.execute("BEGIN IMMEDIATE")
     with pytest.raises(DatabaseFailed, match="locked"):
-        run(NEW_ACCOUNT, str(uuid4()), "n")
-    assert run("SELECT * FROM accounts")[0] == []
+        execute(NEW_ACCOUNT, str(uuid4()), "n")
+    assert fetch("SELECT * FROM accounts") == []
     sqlite.execute("ROLLBACK")
-    assert run(NEW_ACCOUNT, str(uuid4()), "n")[1] == 1
+    assert execute(NEW_ACCOUNT, str(uuid4()), "n") == 1
 
 
 def test_a_write_waits_for_another_to_end(sqlite):
     """For as long as it may."""
     sqlite.execute("BEGIN IMMEDIATE")
     with ThreadPoolExecutor(1) as threads:
-        written = threads.submit(in_thread, run, NEW_ACCOUNT, str(uuid4()), "n")
+        written = threads.submit(in_thread, execute, NEW_ACCOUNT, str(uuid4()), "n")
         time.sleep(0.2)
         assert not written.done()
         sqlite.execute("COMMIT")
-        assert written.result(SECONDS)[1] == 1
+        assert written.result(SECONDS) == 1
 
 
 def test_threads_may_write_to_sqlite_at_once(sqlite):
     """They take turns, and none fails."""
 
     def write(number):
-        return in_thread(run, NEW_ACCOUNT, str(uuid4()), str(number))[1]
+        return in_thread(execute, NEW_ACCOUNT, str(uuid4()), str(number))
 
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(write, range(24))) == [1] * 24
-    assert run("SELECT count(*) FROM accounts")[0] == [(24,)]
+    assert fetch("SELECT count(*) FROM accounts") == [(24,)]
 
 
 def test_the_folder_of_a_sqlite_file_is_made(tmp_path):
     """By the upgrade alone: the default is a folder that a fresh checkout doesn't have."""
     connect(make_config(f"sqlite:///{tmp_path}/a/b/c.db"))
     with pytest.raises(DatabaseFailed):
-        run("SELECT 1")
+        fetch("SELECT 1")
     assert not (tmp_path / "a").exists()
     upgrade()
     close_database()
@@ -514,7 +517,7 @@ def test_a_sqlite_file_that_cannot_be_opened_fails_when_it_is_used():
     """Like a server that is away: the service starts, and says what is wrong."""
     connect(make_config("sqlite:////dev/null/x.db"))
     with pytest.raises(DatabaseFailed, match="unable to open"):
-        run("SELECT 1")
+        fetch("SELECT 1")
 
 
 def test_threads_that_write_need_no_more_connections_than_there_are(sqlite_url):
@@ -522,13 +525,13 @@ def test_threads_that_write_need_no_more_connections_than_there_are(sqlite_url):
     connect(make_config(sqlite_url, DATABASE_POOL_SIZE="2"))
 
     def read_and_write(_):
-        run("SELECT 1")
-        run("INSERT INTO accounts (id) VALUES (?)", str(uuid4()))
+        fetch("SELECT 1")
+        execute("INSERT INTO accounts (id) VALUES (?)", str(uuid4()))
         release()
-        run("INSERT INTO accounts (id) VALUES (?)", str(uuid4()))
+        execute("INSERT INTO accounts (id) VALUES (?)", str(uuid4()))
         release()
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(read_and_write, range(160)))
-    assert run("SELECT count(*) FROM accounts")[0] == [(320,)]
+    assert fetch("SELECT count(*) FROM accounts") == [(320,)]
     release()

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 import requests
 
-from recoup.db import is_postgres, release, run
+from recoup.db import execute, is_postgres, release
 from recoup.demo.standin import Fault
 from tests.conftest import close_database
 from tests.server import REPOSITORY, Server
@@ -68,7 +68,7 @@ class Stage:
 
     def expire(self):
         """Let the lease of the mark run out now, and not in three quarters of a minute."""
-        run("UPDATE task_deletions SET lease_expires_at = {now_plus} WHERE TRUE", -1)
+        execute("UPDATE task_deletions SET lease_expires_at = {now_plus} WHERE TRUE", -1)
         release()
 
     def recover(self):

@@ -10,7 +10,7 @@ import pytest
 from recoup import log
 from recoup.api import Overloaded
 from recoup.app import create_app
-from recoup.db import database, is_postgres, release, run
+from recoup.db import database, execute, fetch, is_postgres, release
 from recoup.deletion import (
     Caller,
     DeletionPending,
@@ -62,7 +62,7 @@ def wait_for(condition):
 def expire(task_id):
     """Let the lease on a task's mark run out now."""
     past = "2020-01-01T00:00:00.000Z"
-    run("UPDATE task_deletions SET lease_expires_at = ? WHERE task_id = ?", past, task_id)
+    execute("UPDATE task_deletions SET lease_expires_at = ? WHERE task_id = ?", past, task_id)
     release()
 
 
@@ -90,7 +90,7 @@ def test_refused_cancel_keeps_every_column(deleter, world, standin, task):
 def test_task_is_marked_while_its_schedule_is_cancelled(deleter, world, standin, task, pool):
     """The mark stands before the call goes out, with who asked and a lease past the deadline."""
     account = world.account()
-    run("UPDATE scheduled_actions SET account_id = ? WHERE id = ?", account, task)
+    execute("UPDATE scheduled_actions SET account_id = ? WHERE id = ?", account, task)
     release()
     standin.fail(Fault.delay(0.5))
     done = pool.submit(deleter.delete, task, Caller(account))
@@ -102,7 +102,7 @@ def test_task_is_marked_while_its_schedule_is_cancelled(deleter, world, standin,
 
 
 def _expired_in(task, seconds):
-    rows, _ = run("SELECT lease_expires_at <= {now_plus} FROM task_deletions", seconds)
+    rows = fetch("SELECT lease_expires_at <= {now_plus} FROM task_deletions", seconds)
     release()
     return bool(rows[0][0])
 
@@ -211,7 +211,7 @@ def test_refused_owner_that_lost_its_mark_does_not_remove_it(deleter, world, sta
     slow = pool.submit(attempt, deleter, task)
     wait_for(lambda: standin.requests)
     owner = str(uuid4())
-    run("UPDATE task_deletions SET token = ? WHERE task_id = ?", owner, task)
+    execute("UPDATE task_deletions SET token = ? WHERE task_id = ?", owner, task)
     release()
     assert isinstance(slow.result(), DeletionUnfinished)
     assert owner == str(world.mark(task)["token"])
@@ -225,7 +225,7 @@ def test_schedule_given_by_another_program_meanwhile_is_cancelled_too(
     done = pool.submit(notes_of_an_attempt, deleter, task)
     wait_for(lambda: standin.requests)
     new = standin.add(task)
-    run("UPDATE scheduled_actions SET trigger_schedule_id = ? WHERE id = ?", new, task)
+    execute("UPDATE scheduled_actions SET trigger_schedule_id = ? WHERE id = ?", new, task)
     release()
     notes = done.result()
     assert (notes["state"], notes["upstream_statuses"]) == ("deleted", [200, 200])
@@ -243,7 +243,7 @@ def test_row_that_the_host_deletes_meanwhile_is_a_deletion(deleter, world, stand
     standin.fail(Fault.delay(0.4))
     done = pool.submit(attempt, deleter, task)
     wait_for(lambda: standin.requests)
-    run("DELETE FROM scheduled_actions WHERE id = ?", task)
+    execute("DELETE FROM scheduled_actions WHERE id = ?", task)
     release()
     assert done.result() is None
     assert (world.mark(task), world.schedule_ids(task)) == (None, [])
@@ -253,13 +253,13 @@ def keep_rows():
     """Have the database keep rows that are deleted, without a word, as a policy may."""
     if is_postgres():
         body = "AS 'BEGIN RETURN NULL; END' LANGUAGE plpgsql"
-        run(f"CREATE FUNCTION keep() RETURNS trigger {body}")
-        run(
+        execute(f"CREATE FUNCTION keep() RETURNS trigger {body}")
+        execute(
             "CREATE TRIGGER keep BEFORE DELETE ON scheduled_actions"
             " FOR EACH ROW EXECUTE FUNCTION keep()"
         )
     else:
-        run(
+        execute(
             "CREATE TRIGGER keep BEFORE DELETE ON scheduled_actions BEGIN SELECT RAISE(IGNORE); END"
         )
     release()
@@ -278,9 +278,9 @@ def test_row_that_does_not_go_keeps_its_mark(deleter, world, standin, task):
 def test_mark_whose_row_is_gone_is_cleared(deleter, world, task):
     """SQLite without foreign keys lets a row go and keeps its mark, which recovery removes."""
     world.place_mark(task, lease_seconds=-1)
-    run("PRAGMA foreign_keys = 0")
-    run("DELETE FROM scheduled_actions WHERE id = ?", task)
-    run("PRAGMA foreign_keys = 1")
+    execute("PRAGMA foreign_keys = 0")
+    execute("DELETE FROM scheduled_actions WHERE id = ?", task)
+    execute("PRAGMA foreign_keys = 1")
     release()
     assert _recover(deleter, task)
     assert world.mark(task) is None

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from recoup.app import create_app
-from recoup.db import connect, release, run
+from recoup.db import connect, execute, release
 from recoup.demo.messages import Answer
 from recoup.demo.standin import Fault, StandIn
 from recoup.migrations import upgrade
@@ -187,7 +187,7 @@ def _database_url(request, tmp_path_factory):
         url = f"sqlite:///{tmp_path_factory.mktemp('faults')}/recoup.sqlite3"
     connect(make_config(url))
     upgrade()
-    run("ALTER TABLE scheduled_actions ADD COLUMN of_the_host text DEFAULT 'not ours to lose'")
+    execute("ALTER TABLE scheduled_actions ADD COLUMN of_the_host text DEFAULT 'not ours to lose'")
     close_database()
     yield url
     close_database()

@@ -6,8 +6,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from recoup import db
 from recoup.app import create_app
-from recoup.db import release, run
+from recoup.db import release
 from tests.conftest import close_database, make_config
 
 READY = (200, {"status": "ready"})
@@ -32,7 +33,7 @@ def lacking(what):
 
 def execute(statement):
     """Do to the database what another program might."""
-    run(statement)
+    db.execute(statement)
     release()
 
 

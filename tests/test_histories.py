@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from recoup.app import create_app
-from recoup.db import database, release, run
+from recoup.db import database, execute, fetch, release
 from recoup.demo.standin import Fault
 from recoup.errors import FAILURES, DeletionUnfinished
 from recoup.recovery import recover_expired
@@ -105,7 +105,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def let_leases_run_out(self):
         past = "2020-01-01T00:00:00.000Z"
-        run("UPDATE task_deletions SET lease_expires_at = ?", past)
+        execute("UPDATE task_deletions SET lease_expires_at = ?", past)
         release()
 
     @rule(faults=st.sampled_from(ALL_FAULTS))
@@ -130,7 +130,7 @@ class Histories(RuleBasedStateMachine):
         """As the host does it: the schedule and the row."""
         for schedule in self.world.schedule_ids(task):
             del self.standin.schedules[schedule]
-        run("DELETE FROM scheduled_actions WHERE id = ?", task)
+        execute("DELETE FROM scheduled_actions WHERE id = ?", task)
         release()
 
     @invariant()
@@ -166,7 +166,7 @@ class Histories(RuleBasedStateMachine):
             assert delete(self.client, task, self.key).status_code in (200, 404)
             assert self.world.row(task) is None
         assert self.standin.schedules == {}
-        rows, _ = run("SELECT * FROM task_deletions")
+        rows = fetch("SELECT * FROM task_deletions")
         release()
         assert rows == []
 
@@ -190,7 +190,7 @@ class Histories(RuleBasedStateMachine):
                 self.doubtful.add(task)
 
     def set_schedule(self, task, schedule):
-        run("UPDATE scheduled_actions SET trigger_schedule_id = ? WHERE id = ?", schedule, task)
+        execute("UPDATE scheduled_actions SET trigger_schedule_id = ? WHERE id = ?", schedule, task)
         release()
 
 

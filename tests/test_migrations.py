@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from recoup import db
-from recoup.db import DatabaseFailed, connect, database, release, run
+from recoup.db import DatabaseFailed, connect, database, execute, fetch, release
 from recoup.migrations import LOCK_KEY, upgrade
 from recoup.models import Account, ScheduledAction, missing_from_schema
 from tests.conftest import close_database, make_config
@@ -426,8 +426,8 @@ def test_a_mark_goes_with_its_task_on_sqlite(sqlite_url):
     """Foreign keys are on, on each connection of ours."""
     connect(make_config(sqlite_url))
     task_id = make_marked_task()
-    run("DELETE FROM scheduled_actions WHERE id = ?", str(task_id))
-    assert run("SELECT * FROM task_deletions")[0] == []
+    execute("DELETE FROM scheduled_actions WHERE id = ?", str(task_id))
+    assert fetch("SELECT * FROM task_deletions") == []
 
 
 def make_marked_task():
@@ -439,7 +439,7 @@ def make_marked_task():
         account_id=account.id,
         artist_account_id=account.id,
     )
-    run(
+    execute(
         "INSERT INTO task_deletions VALUES (?, ?, NULL, {now}, {now_plus})",
         str(task.id),
         str(uuid4()),

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.seed import seed
 from recoup import statements
-from recoup.db import _translate, connect, database, is_postgres, release, run
+from recoup.db import _translate, connect, database, execute, is_postgres, release
 from tests.conftest import close_database, make_config
 
 ROWS = 20_000
@@ -42,12 +42,12 @@ def _grown(request, tmp_path_factory):
         url = f"sqlite:///{tmp_path_factory.mktemp('grown')}/recoup.sqlite3"
     seed(url, tasks=ROWS, members=ROWS)
     connect(make_config(url))
-    run(
+    execute(
         "INSERT INTO task_deletions SELECT id, id, NULL, {now}, {now_plus}"
         " FROM scheduled_actions LIMIT 5000",
         60,
     )
-    run("ANALYZE")
+    execute("ANALYZE")
     release()
     yield
     close_database()

@@ -16,7 +16,7 @@ import peewee
 import pytest
 
 from recoup import inventory, reconcile
-from recoup.db import connect, release, run
+from recoup.db import connect, execute, release
 from recoup.demo.standin import Fault
 from recoup.models import ScheduledAction
 from tests.conftest import close_database
@@ -607,7 +607,7 @@ def test_fix_deletes_nothing_where_tasks_may_be_hidden(app, world, standin, acco
         "ALTER TABLE scheduled_actions ENABLE ROW LEVEL SECURITY",
         "CREATE POLICY all_rows ON scheduled_actions USING (true)",
     ):
-        run(statement)
+        execute(statement)
     release()
     connect(replace_user(app, "half_blind"))
     result = app.test_cli_runner().invoke(args=("tasks", "reconcile", "--fix", "--yes"))
@@ -615,8 +615,8 @@ def test_fix_deletes_nothing_where_tasks_may_be_hidden(app, world, standin, acco
     assert "row level security" in result.stderr
     close_database()
     connect(app.extensions["recoup.config"])
-    run("DROP OWNED BY half_blind")
-    run("DROP ROLE half_blind")
+    execute("DROP OWNED BY half_blind")
+    execute("DROP ROLE half_blind")
     release()
 
 

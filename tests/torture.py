@@ -24,7 +24,7 @@ import click
 import requests
 
 from recoup.app import create_app
-from recoup.db import connect, database, release, run
+from recoup.db import connect, database, execute, fetch, release
 from recoup.deletion import DeletionRolledBack
 from recoup.demo.messages import Request
 from recoup.demo.standin import Fault, StandIn
@@ -222,7 +222,7 @@ class Torture:
 
     def _end_leases(self) -> None:
         if self._hurry:
-            run("UPDATE task_deletions SET lease_expires_at = {now_plus}", -1)
+            execute("UPDATE task_deletions SET lease_expires_at = {now_plus}", -1)
             release()
 
     def _client(self, number: int) -> None:
@@ -287,7 +287,7 @@ class Torture:
         self.report.recovered = sum(line.get("state") == "deleted" for line in recoveries)
 
     def _count_marks(self, where: str = "") -> int:
-        rows, _ = run(f"SELECT count(*) FROM task_deletions{where}")
+        rows = fetch(f"SELECT count(*) FROM task_deletions{where}")
         release()
         return int(rows[0][0])
 
