@@ -1,9 +1,12 @@
 """The factory: settings, database, services, routes and errors, in this order."""
 
 import re
-from uuid import uuid4
+from collections.abc import Iterable
+from random import randbytes
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response
 from flask_cors import CORS
 
 from recoup import api, cli, db, docs, errors, health, log, metrics, openapi
@@ -89,25 +92,24 @@ def _make_privy(config: Config) -> Privy | None:
 
 def _log_requests(app: Flask) -> None:
     """Write one line a request, under an id that the caller and Trigger.dev get too; count it."""
+    serve = app.wsgi_app
 
-    @app.before_request
-    def begin() -> None:
-        given = request.headers.get("X-Request-ID", "")
-        request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex
-        g.record = log.record("request", request_id=request_id, method=request.method)
-        g.notes = g.record.__enter__()
-        if request.url_rule:
-            log.note(route=request.url_rule.rule)
-        else:
-            log.note(path=request.path)
+    def wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        request_id = given if _SANE_REQUEST_ID.fullmatch(given) else randbytes(16).hex()
 
-    @app.after_request
-    def answer(response: Response) -> Response:
-        log.note(status=response.status_code)
-        response.headers["X-Request-ID"] = log.noted("request_id")
-        return response
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            log.note(status=int(status[:3]), **_asked_for(environ["werkzeug.request"]))
+            return start_response(status, [*headers, ("X-Request-ID", request_id)], *error)
 
-    @app.teardown_request
-    def end(_: BaseException | None) -> None:
-        g.record.__exit__(None, None, None)
-        metrics.count_request(g.notes)
+        method = environ["REQUEST_METHOD"]
+        with log.record("request", request_id=request_id, method=method, route=None) as notes:
+            body = serve(environ, start)
+        metrics.count_request(notes)
+        return body
+
+    app.wsgi_app = wsgi_app  # type: ignore[method-assign]
+
+
+def _asked_for(request: Request) -> dict[str, str]:
+    return {"route": request.url_rule.rule} if request.url_rule else {"path": request.path}
