@@ -54,7 +54,8 @@ def delete_task() -> dict[str, str]:
     """Delete the task that the body names, together with its schedule."""
     service: Service = current_app.extensions["recoup"]
     task_id = read_task_id(_read_body())
-    service.delete(task_id, request.headers.get("x-api-key"), request.headers.get("Authorization"))
+    headers = request.headers
+    service.delete(task_id, headers.get("x-api-key"), headers.get("Authorization"))
     return {"status": "success"}
 
 

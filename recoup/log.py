@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 logger = logging.getLogger("recoup")
 
+_encode = json.JSONEncoder(default=str).encode
 _record: ContextVar[dict[str, Any] | None] = ContextVar("record", default=None)
 
 
@@ -61,7 +62,7 @@ class JSONFormatter(logging.Formatter):
     """One JSON object a line; absent values are left out."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(_content(record), default=str)
+        return _encode(_content(record))
 
 
 class TextFormatter(logging.Formatter):
@@ -71,9 +72,7 @@ class TextFormatter(logging.Formatter):
         content = _content(record)
         head = " ".join(str(content.pop(name)) for name in ("time", "level", "event"))
         trace = content.pop("traceback", None)
-        tail = "".join(
-            f" {name}={json.dumps(value, default=str)}" for name, value in content.items()
-        )
+        tail = "".join(f" {name}={_encode(value)}" for name, value in content.items())
         return head + tail + (f"\n{trace}" if trace else "")
 
 

@@ -157,8 +157,10 @@ def persist(
     backoff = FIRST_BACKOFF_SECONDS
     while (left := deadline.left()) > 0:
         verdict, wait = attempt(left)
+        if verdict is not Verdict.RETRY:
+            return verdict
         wait = max(wait, random.uniform(backoff / 2, backoff))
-        if verdict is not Verdict.RETRY or wait >= deadline.left():
+        if wait >= deadline.left():
             return verdict
         time.sleep(wait)
         backoff *= 2
