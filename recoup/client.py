@@ -69,7 +69,7 @@ class Client:
         request.headers = {**self._headers, **(headers or {})}  # type: ignore[assignment]
         if json is not None:
             request.prepare_body(None, None, json)
-        response = self._adapter.send(
+        response: Any = self._adapter.send(
             request,
             stream=True,
             timeout=total_timeout(seconds),  # type: ignore[arg-type]
@@ -77,20 +77,20 @@ class Client:
             proxies=self._proxies,
         )
         with response:
-            return Answer(response.status_code, response.headers, _read(response))
+            return Answer(response.status, response.headers, _read(response))
 
     def close(self) -> None:
         """Close the connections that are kept."""
         self._adapter.close()
 
 
-def _read(response: requests.Response) -> bytes:
+def _read(response: urllib3.HTTPResponse) -> bytes:
     try:
-        body: bytes = response.raw.read(BODY_LIMIT_BYTES)
-        if len(body) < BODY_LIMIT_BYTES and response.raw.length_remaining != 0:
-            response.raw.read(1)  # There is no more, or, if it broke off, an error.
+        body = response.read(BODY_LIMIT_BYTES)
+        if len(body) < BODY_LIMIT_BYTES and response.length_remaining != 0:
+            response.read(1)  # There is no more, or, if it broke off, an error.
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        if response.ok:
+        if response.status < 400:
             return b""
         raise requests.ConnectionError(error) from error
     return body

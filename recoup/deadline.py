@@ -11,7 +11,6 @@ import ssl
 import time
 from typing import Any
 
-import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
@@ -44,6 +43,10 @@ class _BoundedReader(io.RawIOBase):
         timeout = sock.gettimeout()
         self._deadline = Deadline(timeout) if timeout is not None else None
 
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Return what `HTTPResponse` asks of a socket."""
+        return io.BufferedReader(self)
+
     def readable(self) -> bool:
         return True
 
@@ -66,9 +69,7 @@ class _BoundedReader(io.RawIOBase):
 
 class _BoundedResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp.close()
-        self.fp = io.BufferedReader(_BoundedReader(sock))
+        super().__init__(_BoundedReader(sock), *args, **kwargs)  # type: ignore[arg-type]
 
     def _read_status(self) -> tuple[str, int, str]:
         """Read past interim answers, such as 103 (RFC 9110, section 15.2).
@@ -118,7 +119,8 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Speaks to one server, looks its connections up once, and does without cookies.
+    """Speaks to one server, looks its connections up once, does without cookies, and hands on
+    the response of urllib3 as it is.
 
     What it overrides is there for that; it takes requests about a quarter of a call.
     """
@@ -135,10 +137,8 @@ class DeadlineAdapter(HTTPAdapter):
         # Nothing to take apart and check, as `Client` has put it together.
         return "/" + str(request.url).split("/", 3)[3]
 
-    def build_response(self, req: Any, resp: Any) -> requests.Response:
-        response = requests.Response()
-        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
-        return response
+    def build_response(self, req: Any, resp: Any) -> Any:
+        return resp
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
