@@ -155,7 +155,7 @@ def _one_of(*values: str) -> validate.OneOf:
 
 class _Settings(Schema):
     DATABASE_URL = _text(load_default=DEFAULT_DATABASE_URL, validate=_check_database_url)
-    DATABASE_POOL_SIZE = _number(10, 1, 1000)
+    DATABASE_POOL_SIZE = _number(5, 1, 1000)
     TRIGGER_SECRET_KEY = _text(required=True, validate=_printable)
     TRIGGER_ENVIRONMENT = _text(load_default=None, validate=_one_of(*TRIGGER_ENVIRONMENTS))
     TRIGGER_API_URL = _text(load_default="https://api.trigger.dev", validate=_base_url)

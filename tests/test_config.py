@@ -50,7 +50,7 @@ def test_two_secrets_are_all_that_must_be_set():
     assert config.trigger_secret_key == "tr_dev_hidden"
     assert config.privy_project_secret == "privy-hidden"
     assert config.database_url == DEFAULT_DATABASE_URL == "sqlite:///instance/recoup.sqlite3"
-    assert config.database_pool_size == 10
+    assert config.database_pool_size == 5
     assert config.trigger_environment is None
     assert config.trigger_api_url == "https://api.trigger.dev"
     assert config.trigger_deadline_seconds == 8.0

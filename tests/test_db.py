@@ -15,7 +15,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from recoup import db
+from recoup import pools
 from recoup.db import (
     AnswerLost,
     ConstraintFailed,
@@ -64,7 +64,7 @@ def sqlite(sqlite_url):
 @pytest.fixture
 def short_waits(monkeypatch):
     """Let every wait end after a second; to be named before the database."""
-    monkeypatch.setattr(db, "WAIT_SECONDS", 1)
+    monkeypatch.setattr(pools, "WAIT_SECONDS", 1)
 
 
 def in_thread(function, *args):
@@ -417,12 +417,12 @@ def test_threads_that_wait_for_a_silent_server_fail_together(short_waits, silent
 
 def test_after_a_failed_attempt_nobody_tries_for_a_moment(port, monkeypatch):
     """Only then is the next one made."""
-    monkeypatch.setattr(db, "CONNECT_PAUSE_SECONDS", SECONDS)
+    monkeypatch.setattr(pools, "CONNECT_PAUSE_SECONDS", SECONDS)
     connect_to(port)
     for reason in ("refused", "a moment ago", "a moment ago"):
         with pytest.raises(DatabaseFailed, match=reason):
             fetch("SELECT 1")
-    monkeypatch.setattr(db, "CONNECT_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(pools, "CONNECT_PAUSE_SECONDS", 0)
     with pytest.raises(DatabaseFailed, match="refused"):
         fetch("SELECT 1")
 

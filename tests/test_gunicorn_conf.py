@@ -11,7 +11,7 @@ import pytest
 from gunicorn.config import Config, make_settings
 from gunicorn.workers.gthread import ThreadWorker
 
-from recoup.db import WAIT_SECONDS
+from recoup.pools import WAIT_SECONDS
 from recoup.privy import LOOKUP_SECONDS
 from recoup.worker import Worker
 from tests.server import Server
