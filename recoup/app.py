@@ -7,7 +7,6 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask, Request, Response
-from flask_cors import CORS
 
 from recoup import api, cli, db, docs, errors, health, log, metrics, openapi
 from recoup.auth import Authenticator
@@ -19,6 +18,13 @@ from recoup.trigger import TriggerSchedules
 MAX_BODY_BYTES = 64 * 1024
 # One thread in so many is kept from deletions, for health checks and quick answers.
 SPARE_THREAD_IN = 8
+# On each answer, preflights among them: a page of any origin may ask, with a key of its own.
+CORS_HEADERS = (
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Methods", "GET, DELETE"),
+    ("Access-Control-Allow-Headers", "x-api-key, Authorization, Content-Type"),
+    ("Access-Control-Expose-Headers", "X-Request-ID"),
+)
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -52,14 +58,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.register_blueprint(docs.blueprint)
     cli.init_app(app)
     errors.init_app(app)
-    CORS(
-        app,
-        methods=["GET", "DELETE"],
-        allow_headers=["x-api-key", "Authorization", "Content-Type"],
-        expose_headers=["X-Request-ID"],
-        send_wildcard=True,
-    )
-    _log_requests(app)
+    _wrap(app)
     return app
 
 
@@ -90,8 +89,12 @@ def _make_privy(config: Config) -> Privy | None:
     )
 
 
-def _log_requests(app: Flask) -> None:
-    """Write one line a request, under an id that the caller and Trigger.dev get too; count it."""
+def _wrap(app: Flask) -> None:
+    """Add what belongs to every request and answer.
+
+    That is one line in the log, under an id that the caller and Trigger.dev get too, a count, and
+    the headers that let pages of other origins in.
+    """
     serve = app.wsgi_app
 
     def wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -100,7 +103,8 @@ def _log_requests(app: Flask) -> None:
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             log.note(status=int(status[:3]), **_asked_for(environ["werkzeug.request"]))
-            return start_response(status, [*headers, ("X-Request-ID", request_id)], *error)
+            headers = [*headers, ("X-Request-ID", request_id), *CORS_HEADERS]
+            return start_response(status, headers, *error)
 
         method = environ["REQUEST_METHOD"]
         with log.record("request", request_id=request_id, method=method, route=None) as notes:
