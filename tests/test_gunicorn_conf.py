@@ -135,7 +135,7 @@ def test_a_worker_keeps_to_a_core(two_cores, sqlite_url):
     workers = len(two_cores)
     with Server(sqlite_url, WEB_CONCURRENCY=str(workers)) as server:
         assert cores_of(server) == [[core] for core in two_cores]
-        for worker in server.workers():
+        for worker in reversed(server.workers()):
             server.kill_worker(worker)
             server.wait_until_ready()
             assert cores_of(server) == [[core] for core in two_cores]
