@@ -8,9 +8,7 @@ Each statement commits by itself, so nothing is held open while somebody else is
 import sqlite3
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 import peewee
 import psycopg
@@ -118,14 +116,3 @@ _SQLITE = {
     # Text from other programs may carry an offset, and then doesn't compare as it reads.
     "{instant}": "julianday",
 }
-
-
-def make_sqlite_file() -> None:
-    """Make the file of a SQLite database, and its folder, if they aren't there.
-
-    Raises:
-        OSError: it can't be made.
-    """
-    path = Path(unquote(database.database.removeprefix("file:").partition("?")[0]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import peewee
 import psycopg
@@ -44,6 +44,17 @@ def _sqlite(path: str, pool: dict[str, int]) -> peewee.Database:
     }
     connection = {"uri": True, "check_same_thread": False, "factory": _SQLiteConnection}
     return _SQLitePool(address, pragmas=pragmas, **connection, **pool)
+
+
+def make_sqlite_file(pool: peewee.Database) -> None:
+    """Make the file of a SQLite database, and its folder, if they aren't there.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    path = Path(unquote(pool.database.removeprefix("file:").partition("?")[0]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
 
 
 class _SQLiteCursor(sqlite3.Cursor):

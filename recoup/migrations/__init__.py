@@ -8,8 +8,9 @@ from importlib.resources import files
 
 import peewee
 
-from recoup.db import DatabaseFailed, database, is_postgres, make_sqlite_file
+from recoup.db import DatabaseFailed, database, is_postgres
 from recoup.models import HOST_MODELS, MODELS
+from recoup.pools import make_sqlite_file
 
 UPGRADE_SECONDS = 600
 LOCK_KEY = 5_702_887  # an advisory lock number that is ours alone
@@ -28,7 +29,7 @@ def upgrade() -> None:
 
 
 def _upgrade_sqlite() -> None:
-    make_sqlite_file()
+    make_sqlite_file(database.obj)
     with database.atomic("IMMEDIATE"):
         database.create_tables(MODELS, safe=True)
 
