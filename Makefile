@@ -2,6 +2,9 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# The lock is whole. Left to look for dependencies, pip takes the newest `coverage[toml]` there is
+# and finds that its hash isn't the lock's.
+INSTALL := $(BIN)/pip install -q --disable-pip-version-check --no-deps
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint types torture bench limits lock clean
@@ -46,13 +49,11 @@ clean: ## Remove what make and the tests have made; the database in instance/ st
 	$(PYTHON) -m venv .venv || (echo "On Debian: apt-get install python3-venv" >&2; exit 1)
 	@touch $@
 
-# The lock is whole. Left to look for dependencies, pip takes the newest `coverage[toml]` there is
-# and finds that its hash isn't the lock's.
 .venv/run: .venv/python requirements.txt setup.cfg
-	$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.txt
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(INSTALL) --require-hashes -r requirements.txt
+	$(INSTALL) --no-build-isolation -e .
 	@touch $@
 
 .venv/dev: .venv/run requirements-dev.txt
-	$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.txt
+	$(INSTALL) --require-hashes -r requirements-dev.txt
 	@touch $@
