@@ -107,6 +107,7 @@ def _wrap(app: Flask) -> None:
             return start_response(status, headers, *error)
 
         method = environ["REQUEST_METHOD"]
+        # The route is known later; None keeps its place in the line.
         with log.record("request", request_id=request_id, method=method, route=None) as notes:
             body = serve(environ, start)
         metrics.count_request(notes)
