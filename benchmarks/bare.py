@@ -69,7 +69,7 @@ def app(environ, start_response):
 
     connection = connections.get() or connect()
     caller = str(connection.execute(ACCOUNT_OF_KEY, (key_hash,)).fetchone()[0])
-    arguments = (caller, caller, None, caller, task_id)
+    arguments = (caller, caller, None, task_id)
     schedule_id, allowed = connection.execute(FIND_TASK, arguments).fetchone()
     assert allowed
     connection.execute(PLACE_MARK, (task_id, token, caller, lease_seconds))

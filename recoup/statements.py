@@ -59,19 +59,19 @@ def find_task(task_id: str, caller: str, admin_organization: str | None) -> Task
     It may for itself, for an account it shares an organization with, and, as a member of
     `admin_organization`, for everybody.
     """
-    rows = fetch(FIND_TASK, caller, caller, admin_organization, caller, task_id)
+    rows = fetch(FIND_TASK, caller, caller, admin_organization, task_id)
     return Task(rows[0][0], bool(rows[0][1])) if rows else None
 
 
 FIND_TASK = """
 SELECT t.trigger_schedule_id,
        t.account_id = ?
-       OR EXISTS (SELECT 1 FROM account_organization_ids
-                  WHERE account_id = ? AND organization_id = ?)
        OR EXISTS (SELECT 1 FROM account_organization_ids mine
-                  JOIN account_organization_ids theirs
-                    ON theirs.organization_id = mine.organization_id
-                  WHERE mine.account_id = ? AND theirs.account_id = t.account_id)
+                  WHERE mine.account_id = ?
+                    AND (mine.organization_id = ?
+                         OR EXISTS (SELECT 1 FROM account_organization_ids theirs
+                                    WHERE theirs.account_id = t.account_id
+                                      AND theirs.organization_id = mine.organization_id)))
 FROM scheduled_actions t WHERE t.id = ?
 """
 

@@ -15,7 +15,7 @@ ROWS = 20_000
 ID = "aade2bce-55c7-468e-a606-c4e76fb2ea2a"
 STATEMENTS = {
     "ACCOUNT_OF_KEY": ("hash",),
-    "FIND_TASK": (ID, ID, ID, ID, ID),
+    "FIND_TASK": (ID, ID, ID, ID),
     "FIND_STANDING": (ID,),
     "MARK_HAS_EXPIRED": (ID,),
     "TAKE_OVER_MARK": (ID, 23, ID),
