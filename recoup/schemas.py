@@ -27,7 +27,7 @@ class InvalidBody(Exception):
 
 
 class CanonicalUUID(fields.UUID):
-    """A UUID written as 8-4-4-4-12 ASCII hex digits, in any case."""
+    """A UUID written as 8-4-4-4-12 ASCII hex digits, in any case; loaded as text in lower case."""
 
     default_error_messages = {
         "required": "id is required",
@@ -41,7 +41,7 @@ class CanonicalUUID(fields.UUID):
             raise self.make_error("not_string")
         if not _CANONICAL_UUID.fullmatch(value):
             raise self.make_error("invalid_uuid")
-        return super()._deserialize(value, *args, **kwargs)
+        return value.lower()
 
 
 class _Body(Schema):
@@ -113,7 +113,7 @@ def read_task_id(body: bytes) -> str:
         InvalidBody: naming what is wrong.
     """
     try:
-        return str(_delete_task.load(_parse(body))["id"])
+        return cast(str, _delete_task.load(_parse(body))["id"])
     except ValidationError as error:
         field, messages = next(iter(cast(dict[str, list[str]], error.messages).items()))
         raise InvalidBody(messages[0], [] if field == "_schema" else [field]) from None

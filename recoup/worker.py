@@ -68,7 +68,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle_request(self, req: Request, conn: TConn) -> Any:
         """Answer a request; return whether the connection may be used again."""
-        conn.sock.settimeout(CLIENT_SECONDS)
+        _bound(conn.sock, CLIENT_SECONDS)
         try:
             return super().handle_request(req, conn)
         except TimeoutError:
@@ -82,6 +82,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 if isinstance(value, str | bytes):
                     setattr(exc, name, "...")
         super().handle_error(req, client, addr, exc)
+
+
+def _bound(sock: socket.socket, seconds: float) -> None:
+    """Have the socket wait so long; to tell the kernel what it knows would cost a call to it."""
+    if sock.gettimeout() != seconds:
+        sock.settimeout(seconds)
 
 
 def _hang_up(sock: socket.socket) -> None:
@@ -101,10 +107,10 @@ class _BoundedUnreader(SocketUnreader):  # type: ignore[misc]
         self.deadline = self.deadline or now + CLIENT_SECONDS
         if now >= self.deadline:
             raise NoMoreData
-        self.sock.settimeout(self.deadline - now)
+        _bound(self.sock, self.deadline - now)
         try:
             return super().chunk(size_hint)
         except TimeoutError:
             raise NoMoreData from None
         finally:
-            self.sock.settimeout(CLIENT_SECONDS)
+            _bound(self.sock, CLIENT_SECONDS)
