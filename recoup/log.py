@@ -56,6 +56,9 @@ def configure(stream: TextIO | None = None) -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    # No line says from where in the code it was written, or by which thread.
+    logging._srcfile = None  # as the "Optimization" of Python's logging HOWTO has it
+    logging.logThreads = logging.logMultiprocessing = False
 
 
 class JSONFormatter(logging.Formatter):
