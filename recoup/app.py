@@ -1,7 +1,7 @@
 """The factory: settings, database, services, routes and errors, in this order."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from random import randbytes
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -32,6 +32,14 @@ class _Response(Response):
     default_mimetype = "application/json"
 
 
+class _App(Flask):
+    response_class = _Response
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a view as it is: none is a coroutine, and Flask would ask at each request."""
+        return func
+
+
 def create_app(config: Config | None = None) -> Flask:
     """Make the WSGI app from `config`, or from the environment.
 
@@ -39,8 +47,7 @@ def create_app(config: Config | None = None) -> Flask:
         ConfigError: naming every problem of the environment.
     """
     config = config or Config.load()
-    app = Flask("recoup")
-    app.response_class = _Response
+    app = _App("recoup")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     # Two slashes are another path, a 404 like others; Flask would redirect, in HTML.
     app.url_map.merge_slashes = False
