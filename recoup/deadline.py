@@ -42,6 +42,7 @@ class _BoundedReader(io.RawIOBase):
         self._raw = sock.makefile("rb", buffering=0)
         timeout = sock.gettimeout()
         self._deadline = Deadline(timeout) if timeout is not None else None
+        self._begun = False
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Return what `HTTPResponse` asks of a socket."""
@@ -51,16 +52,22 @@ class _BoundedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if self._deadline:
-            left = self._deadline.left()
-            if left <= 0:
-                raise TimeoutError("the response took longer than its deadline")
-            self._sock.settimeout(left)
+        if self._begun:
+            self._shorten_timeout()
+        self._begun = True
         try:
             return self._raw.readinto(buffer)
         except ssl.SSLError as error:
             # As an SSL error it would look like one of the handshake, before anything was sent.
             raise ConnectionAbortedError("the encryption broke off") from error
+
+    def _shorten_timeout(self) -> None:
+        if self._deadline is None:
+            return
+        left = self._deadline.left()
+        if left <= 0:
+            raise TimeoutError("the response took longer than its deadline")
+        self._sock.settimeout(left)
 
     def close(self) -> None:
         self._raw.close()
