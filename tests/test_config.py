@@ -1,6 +1,7 @@
 """Settings are read once, checked together, and never show a secret."""
 
 import base64
+import re
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from uuid import UUID
@@ -14,8 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from recoup.config import DEFAULT_DATABASE_URL, Config, ConfigError, read_environment
+from recoup.config import DEFAULT_DATABASE_URL, SETTINGS, Config, ConfigError, read_environment
 
+ROOT = Path(__file__).resolve().parent.parent
 REQUIRED = {"TRIGGER_SECRET_KEY": "tr_dev_hidden", "PRIVY_PROJECT_SECRET": "privy-hidden"}
 KEY = ec.generate_private_key(ec.SECP256R1())
 
@@ -302,3 +304,25 @@ def test_a_name_without_a_value_in_the_dotenv_file_is_unset(dotenv):
     """A line of just `WEB_THREADS` is not an error."""
     dotenv.write_text("WEB_THREADS\nTRIGGER_SECRET_KEY=a\nPRIVY_PROJECT_SECRET=b\n")
     assert Config.load().web_threads == 64
+
+
+def described():
+    """Return what README's table and `.env.example` say of each setting, by its name."""
+    rows = re.findall(r"^\| (`[A-Z_`, ]+) \|(.*)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    table = {name: text for names, text in rows for name in re.findall("[A-Z_]+", names)}
+    example = (ROOT / ".env.example").read_text()
+    comments = {name: text for text, name in re.findall(r"((?:#.*\n)+)([A-Z_]+)=\n", example)}
+    return table, comments
+
+
+@pytest.mark.parametrize("document", [0, 1], ids=["README.md", ".env.example"])
+def test_each_setting_is_described_with_its_default(document):
+    """Whoever sets one up by these pages gets what the service does without it."""
+    texts = described()[document]
+    for name in SETTINGS:
+        default = getattr(load(), name.lower())
+        if default is None or name in REQUIRED:
+            assert name in texts
+        else:
+            told = f"{default:g}" if isinstance(default, float) else str(default)
+            assert re.search(rf"(?<![\w/]){re.escape(told)}(?![\w/])", texts[name]), name
