@@ -53,12 +53,20 @@ class CancelReport:
     `upstream_statuses`: of each attempt, None for one without an answer.
     """
 
-    attempts: int = 0
-    upstream_status: int | None = None
     upstream_statuses: list[int | None] = field(default_factory=list)
     reason: str | None = None
     missing: bool = False
     in_doubt: bool = False
+
+    @property
+    def attempts(self) -> int:
+        """How many were made."""
+        return len(self.upstream_statuses)
+
+    @property
+    def upstream_status(self) -> int | None:
+        """The last attempt's."""
+        return self.upstream_statuses[-1] if self.upstream_statuses else None
 
 
 class CancelFailed(Exception):
@@ -130,16 +138,13 @@ class TriggerSchedules(SchedulesRoute):
     def _attempt(self, key: str, left: float, report: CancelReport) -> tuple[Verdict, float]:
         """Send one DELETE; return what it means and the seconds that the server said to wait."""
         seconds = left if report.attempts else left * ATTEMPT_SHARE
-        report.attempts += 1
         try:
             answer = self._send("DELETE", (key,), seconds)
         except requests.RequestException as error:
-            report.upstream_status = None
             report.upstream_statuses.append(None)
             report.reason = type(error).__name__
             report.in_doubt |= _was_sent(error)
             return Verdict.RETRY, 0.0
-        report.upstream_status = answer.status
         report.upstream_statuses.append(answer.status)
         report.reason = f"Trigger.dev answered {answer.status}"
         report.in_doubt |= _may_have_acted(answer.status)
