@@ -104,10 +104,11 @@ class _BoundedUnreader(SocketUnreader):  # type: ignore[misc]
 
     def chunk(self, size_hint: int | None = None) -> Any:
         now = time.monotonic()
-        self.deadline = self.deadline or now + CLIENT_SECONDS
-        if now >= self.deadline:
+        left = self.deadline - now if self.deadline else CLIENT_SECONDS
+        if left <= 0:
             raise NoMoreData
-        _bound(self.sock, self.deadline - now)
+        self.deadline = now + left
+        _bound(self.sock, left)
         try:
             return super().chunk(size_hint)
         except TimeoutError:
