@@ -79,6 +79,17 @@ class TestDeleted:
         assert outcome(delete(client, task, key)) == NOT_FOUND
         assert world.standin.deletions.total() == 1
 
+    @pytest.mark.parametrize("settings", [{"WEB_THREADS": "2"}])
+    def test_a_place_is_free_again_whatever_became_of_the_deletion(self, client, world, settings):
+        """With one place in all, a failure and a refusal leave it to who comes next."""
+        owner = world.account()
+        task, key = world.task(owner), world.key(owner)
+        world.standin.fail(Fault.status(422))
+        statuses = [delete(client, task, key).status_code]
+        statuses.append(delete(client, task, "recoup_sk_unknown").status_code)
+        statuses += [delete(client, task, key).status_code for _ in range(2)]
+        assert statuses == [500, 401, 200, 404]
+
     def test_it_takes_four_statements_and_one_call(self, client, world, caplog):
         """Credential, task, mark and row are a statement each, and Trigger.dev is asked once."""
         owner = world.account()
