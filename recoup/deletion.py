@@ -215,5 +215,8 @@ class Deleter:
 def _note_report(report: CancelReport) -> None:
     """Note how a cancel went, and count its attempts in with those of an earlier one."""
     statuses = (log.noted("upstream_statuses") or []) + report.upstream_statuses
-    log.note(attempts=len(statuses), upstream_status=report.upstream_status)
-    log.note(**vars(report) | {"upstream_statuses": statuses})
+    log.note(
+        attempts=len(statuses),
+        upstream_status=report.upstream_status,
+        **vars(report) | {"upstream_statuses": statuses},
+    )
