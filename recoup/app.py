@@ -8,12 +8,15 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask, Request, Response
 
-from recoup import api, cli, db, docs, errors, health, log, metrics, openapi
-from recoup.auth import Authenticator
+from recoup.web import tasks as api, docs, errors, health, openapi
+from recoup.commands import main as cli
+from recoup.database import connection as db
+from recoup import log, metrics
+from recoup.auth.authenticator import Authenticator
 from recoup.config import Config
-from recoup.deletion import Deleter
-from recoup.privy import Privy
-from recoup.trigger import TriggerSchedules
+from recoup.deletion.staged import Deleter
+from recoup.auth.privy import Privy
+from recoup.trigger.cancel import TriggerSchedules
 
 MAX_BODY_BYTES = 64 * 1024
 # One thread in so many is kept from deletions, for health checks and quick answers.

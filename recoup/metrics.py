@@ -16,8 +16,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from recoup import log, statements
-from recoup.db import DatabaseFailed
+from recoup import log
+from recoup.database import statements
+from recoup.database.connection import DatabaseFailed
 
 DELETION_ROUTE = "/api/tasks"
 # What became of a request to delete: the `state` of its line in the log, or one of two others.
