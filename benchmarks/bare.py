@@ -16,8 +16,8 @@ from uuid import uuid4
 
 import psycopg
 
-from recoup.database import statements
 from recoup.config import Config
+from recoup.database import statements
 from recoup.database.connection import _translate
 
 config = Config.load()

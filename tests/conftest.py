@@ -11,8 +11,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from recoup.app import create_app
 from recoup.config import Config
 from recoup.database.connection import connect, database, release
-from recoup.demo.standin import StandIn
 from recoup.database.migrations import upgrade
+from recoup.demo.standin import StandIn
 from tests.canaries import CANARIES
 from tests.factories import World
 from tests.postgres import PostgresServer, find_binaries

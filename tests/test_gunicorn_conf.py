@@ -11,8 +11,8 @@ import pytest
 from gunicorn.config import Config, make_settings
 from gunicorn.workers.gthread import ThreadWorker
 
-from recoup.database.pool import WAIT_SECONDS
 from recoup.auth.privy import LOOKUP_SECONDS
+from recoup.database.pool import WAIT_SECONDS
 from recoup.web.worker import Worker
 from tests.server import Server
 

@@ -9,8 +9,8 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from recoup.app import create_app
-from recoup.demo.standin import Fault
 from recoup.deletion.recovery import recover_expired
+from recoup.demo.standin import Fault
 from tests.conftest import close_database, make_config
 from tests.factories import World, delete
 from tests.server import Server

@@ -4,8 +4,8 @@ import hashlib
 import hmac
 
 from recoup import log
-from recoup.database import statements
 from recoup.auth.privy import InvalidToken, Privy
+from recoup.database import statements
 
 API_KEY_PREFIX = "recoup_sk_"
 

@@ -9,11 +9,11 @@ from typing import Literal, NamedTuple
 import click
 import requests
 
-from recoup.database import statements
 from recoup.config import TRIGGER_ENVIRONMENTS, Config, ConfigError
+from recoup.database import statements
 from recoup.database.connection import FAILURES, DatabaseFailed, connect, is_postgres, release
-from recoup.database.models import missing_from_schema
-from recoup.trigger.cancel import SchedulesRoute
+from recoup.database.readiness import missing_from_schema
+from recoup.trigger.route import SchedulesRoute
 
 CLOCK_TOLERANCE_SECONDS = 5
 COLOURS = {"ok": "green", "note": "yellow", "failed": "red"}

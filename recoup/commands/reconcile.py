@@ -1,6 +1,5 @@
 """The commands `recoup tasks reconcile` and `recoup tasks restore-schedules`."""
 
-import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,27 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from flask import current_app
 from flask.cli import with_appcontext
 
 from recoup import log
-from recoup.reconcile.backup import read_backup, write_backup
-from recoup.config import Config
+from recoup.commands import report
+from recoup.commands.group import services
 from recoup.database.connection import FAILURES
+from recoup.database.readiness import missing_from_schema
+from recoup.reconcile.backup import read_backup, write_backup
+from recoup.reconcile.drift import Drift, find_drift
+from recoup.reconcile.repair import delete_orphan, restore, rows_may_be_hidden, store_id
 from recoup.trigger.inventory import InventoryFailed, ScheduleInventory, Watch
-from recoup.database.models import missing_from_schema
-from recoup.reconcile.drift import (
-    Drift,
-    delete_orphan,
-    find_drift,
-    restore,
-    rows_may_be_hidden,
-    store_id,
-)
 from recoup.trigger.schedule import Schedule
-
-# What is told of a mismatch.
-_NAMES = ("schedule_id", "task_id")
 
 
 class _CannotTell(click.ClickException):
@@ -71,11 +61,11 @@ def reconcile_tasks(as_json: bool, fix: bool, yes: bool, backup: Path) -> None:
     inventory = _inventory()
     with _failures_as(_CannotTell):
         with _progress("Comparing") as watch:
-            drift, listed = find_drift(inventory, _config().trigger_task_identifier, watch)
-        click.echo(_as_json(drift) if as_json else _as_table(drift, len(listed)))
+            drift, listed = find_drift(inventory, services().config.trigger_task_identifier, watch)
+        click.echo(report.as_json(drift) if as_json else report.as_table(drift, len(listed)))
         if fix and any(drift.values()):
             drift = _fix(inventory, drift, listed, yes, backup)
-            _say(f"Left: {_count_kinds(drift) or 'nothing'}.")
+            _say(f"Left: {report.count_kinds(drift) or 'nothing'}.")
     if any(drift.values()):
         sys.exit(1)
 
@@ -149,48 +139,6 @@ def restore_schedules(file: Path) -> None:
     click.echo(f"{restored} restored.")
 
 
-def _as_json(drift: Drift) -> str:
-    """Return one object on one line; a name that has no value is left out."""
-    known = {
-        kind: [
-            {name: id_ for name, id_ in zip(_NAMES, m, strict=False) if id_ is not None}
-            for m in mismatches
-        ]
-        for kind, mismatches in drift.items()
-    }
-    return json.dumps(known)
-
-
-def _as_table(drift: Drift, count: int) -> str:
-    """Return a line for each mismatch below a heading, and a last one that counts them."""
-    lines = [
-        f"{click.style(_words(kind, 1).ljust(9), fg='yellow')}  "
-        f"{_text(m.schedule_id, 27)}  {_text(m.task_id)}"
-        for kind, mismatches in drift.items()
-        for m in mismatches
-    ]
-    heading = [f"{'DRIFT':9}  {'SCHEDULE':27}  TASK"] if lines else []
-    counts = _count_kinds(drift) or "No drift"
-    compared = f"{count} {_words('schedules', count)} compared."
-    return "\n".join([*heading, *lines, f"{counts}; {compared}"])
-
-
-def _count_kinds(drift: Drift) -> str:
-    """Return how much there is of each kind that there is any of."""
-    counts = {kind: len(mismatches) for kind, mismatches in drift.items() if mismatches}
-    return ", ".join(f"{count} {_words(kind, count)}" for kind, count in counts.items())
-
-
-def _words(plural: str, count: int) -> str:
-    """Return a kind's name as people write it, of one thing or of more."""
-    return (plural.removesuffix("s") if count == 1 else plural).replace("_", " ")
-
-
-def _text(value: str | None, width: int = 0) -> str:
-    """Return a column's text; what is not ASCII is escaped, as anybody may have set it."""
-    return (value or "-").encode("unicode_escape").decode().ljust(width)
-
-
 @contextmanager
 def _progress(label: str) -> Iterator[Watch]:
     """Show a bar on a terminal; elsewhere, nothing."""
@@ -227,13 +175,8 @@ def _say(text: str) -> None:
     click.echo(text, err=click.get_current_context().params["as_json"])
 
 
-def _config() -> Config:
-    config: Config = current_app.extensions["recoup.config"]
-    return config
-
-
 def _inventory() -> ScheduleInventory:
-    config = _config()
+    config = services().config
     return ScheduleInventory(
         config.trigger_api_url,
         config.trigger_secret_key,

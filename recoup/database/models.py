@@ -5,7 +5,6 @@ not here, and `migrations/postgres.sql` adds ours.
 """
 
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID, uuid4
 
 import peewee
@@ -141,22 +140,3 @@ HOST_MODELS: tuple[type[peewee.Model], ...] = (
     ScheduledAction,
 )
 MODELS = (*HOST_MODELS, TaskDeletion)
-
-
-def missing_from_schema() -> list[str]:
-    """Return what the database lacks of the tables and columns that are used here.
-
-    Raises:
-        peewee.PeeweeException: the database can't be asked.
-    """
-    missing = []
-    tables = set(database.get_tables())
-    for model in MODELS:
-        table: str = model._meta.table_name  # type: ignore[attr-defined]
-        if table not in tables:
-            missing.append(f"table {table}")
-            continue
-        there = {column.name for column in database.get_columns(table)}
-        wanted: Any = model._meta.columns  # type: ignore[attr-defined]
-        missing += [f"column {table}.{name}" for name in wanted if name not in there]
-    return missing

@@ -8,7 +8,8 @@ import time
 from recoup import log, metrics
 from recoup.database import statements
 from recoup.database.connection import DatabaseFailed, release
-from recoup.deletion.staged import Deleter, DeletionUnfinished
+from recoup.deletion.outcomes import DeletionUnfinished
+from recoup.deletion.staged import Deleter
 
 SWEEP_SECONDS = 30.0
 MOST_PER_SWEEP = 100

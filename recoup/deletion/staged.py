@@ -19,6 +19,14 @@ from uuid import uuid4
 from recoup import log
 from recoup.database import statements
 from recoup.database.connection import AnswerLost, ConstraintFailed, DatabaseFailed, release
+from recoup.deletion.outcomes import (
+    AccessDenied,
+    Caller,
+    DeletionPending,
+    DeletionRolledBack,
+    DeletionUnfinished,
+    TaskNotFound,
+)
 from recoup.http.deadline import Deadline
 from recoup.trigger.cancel import CancelFailed, CancelReport
 
@@ -29,26 +37,6 @@ POLL_SECONDS = 0.05
 SHORTEST_CANCEL_SECONDS = 0.5
 
 
-class TaskNotFound(Exception):
-    """There is no such task, or no longer."""
-
-
-class AccessDenied(Exception):
-    """The task's account is outside the caller's scope."""
-
-
-class DeletionRolledBack(Exception):
-    """The schedule could not be cancelled; the task is as it was."""
-
-
-class DeletionUnfinished(Exception):
-    """The mark stands, or may; where it does, the deletion is completed without anyone asking."""
-
-
-class DeletionPending(Exception):
-    """Another deletion of the task did not come to an end within the deadline."""
-
-
 class _MarkLost(Exception):
     """Another owner has taken over the mark."""
 
@@ -57,14 +45,6 @@ class Schedules(Protocol):
     """What a deletion needs of Trigger.dev; see `recoup.trigger.cancel.TriggerSchedules.cancel`."""
 
     def cancel(self, schedule_id: str | None, task_id: str, deadline: Deadline) -> CancelReport: ...
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks: an account, and the organization whose members may act for everybody."""
-
-    account_id: str
-    admin_organization: str | None = None
 
 
 @dataclass(frozen=True)

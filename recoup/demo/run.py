@@ -20,9 +20,9 @@ from click import ClickException
 from recoup.app import create_app
 from recoup.config import SETTINGS, Config
 from recoup.database.connection import release
-from recoup.demo.standin import StandIn
 from recoup.database.migrations import upgrade
 from recoup.database.models import Account, AccountApiKey, ScheduledAction
+from recoup.demo.standin import StandIn
 
 KEY = "recoup_sk_demo"
 TASKS = {

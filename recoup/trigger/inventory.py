@@ -18,16 +18,9 @@ from marshmallow import Schema, ValidationError
 
 from recoup.http.client import Answer
 from recoup.http.deadline import Deadline
+from recoup.trigger.answers import Verdict, judge, seconds_until_reset
+from recoup.trigger.route import ATTEMPT_SHARE, DOT_SEGMENTS, SchedulesRoute, persist
 from recoup.trigger.schedule import PageSchema, Schedule, ScheduleSchema
-from recoup.trigger.cancel import (
-    ATTEMPT_SHARE,
-    DOT_SEGMENTS,
-    SchedulesRoute,
-    Verdict,
-    judge,
-    persist,
-    seconds_until_reset,
-)
 
 PAGE_SIZE = 100
 # Two in five of the 1,500 requests a minute that all programs with this key have together.

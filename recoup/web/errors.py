@@ -11,17 +11,17 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from recoup import log
-from recoup.web.tasks import Overloaded
 from recoup.auth.authenticator import Unauthenticated
+from recoup.auth.privy import PrivyFailed
 from recoup.database.connection import DatabaseFailed
-from recoup.deletion.staged import (
+from recoup.deletion.outcomes import (
     AccessDenied,
     DeletionPending,
     DeletionRolledBack,
     DeletionUnfinished,
     TaskNotFound,
 )
-from recoup.auth.privy import PrivyFailed
+from recoup.web.limit import Overloaded
 from recoup.web.schemas import InvalidBody
 
 Answer = tuple[dict[str, Any], int] | tuple[dict[str, Any], int, dict[str, str]]

@@ -7,8 +7,8 @@ from flask import Blueprint, Response
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from recoup import metrics
-from recoup.database.connection import FAILURES
-from recoup.database.models import missing_from_schema
+from recoup.database.readiness import find_problems
+from recoup.deletion.gauges import Marks
 
 blueprint = Blueprint("health", __name__)
 
@@ -31,15 +31,4 @@ def readyz() -> tuple[dict[str, object], int]:
 @blueprint.get("/metrics")
 def show_metrics() -> Response:
     """Answer what Prometheus asks for."""
-    return Response(metrics.render(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-
-def find_problems() -> list[str]:
-    """Return what keeps the service from its work, a sentence each."""
-    try:
-        missing = missing_from_schema()
-    except FAILURES:
-        return ["The database can't be reached."]
-    if missing:
-        return [f"The database lacks {', '.join(missing)}: run `recoup db upgrade`."]
-    return []
+    return Response(metrics.render(Marks()), content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -7,8 +7,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 
 from recoup.app import create_app
-from recoup.http.client import BODY_LIMIT_BYTES
 from recoup.database.connection import execute, fetch, release
+from recoup.http.client import BODY_LIMIT_BYTES
 from tests.conftest import make_config
 from tests.factories import now
 from tests.privy import (

@@ -19,14 +19,14 @@ import pytest
 import requests
 from click.testing import CliRunner
 
+from recoup.__main__ import main
 from recoup.app import create_app
-from recoup.commands.main import main
+from recoup.database.readiness import missing_from_schema
 from recoup.demo.standin import Fault
-from recoup.database.models import missing_from_schema
 from tests.conftest import close_database, make_config
 from tests.factories import delete, select_row
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 WSGI = str(ROOT / "wsgi.py")
 BIN = Path(sys.executable).parent
 NOBODY = "0d9a3c1e-6a83-4b8c-9d52-6f2c4e1a7b10"

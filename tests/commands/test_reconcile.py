@@ -15,11 +15,11 @@ from uuid import uuid4
 import peewee
 import pytest
 
-from recoup.trigger import inventory
-from recoup.reconcile import drift as reconcile
 from recoup.database.connection import connect, execute, release
-from recoup.demo.standin import Fault
 from recoup.database.models import ScheduledAction
+from recoup.demo.standin import Fault
+from recoup.reconcile import drift as reconcile
+from recoup.trigger import inventory
 from tests.conftest import close_database
 from tests.factories import delete
 from tests.trigger.test_inventory import meanwhile
@@ -182,7 +182,7 @@ def test_another_task_identifier_may_be_set(app, world, standin):
     world.task(account)
     for schedule in standin.schedules.values():
         schedule["task"] = "other-task"
-    config = app.extensions["recoup.config"]
+    config = app.extensions["recoup"].config
     object.__setattr__(config, "trigger_task_identifier", "other-task")
     result = app.test_cli_runner().invoke(args=("tasks", "reconcile", "--json"))
     assert (result.exit_code, reported(result)) == (0, NO_DRIFT)
@@ -615,7 +615,7 @@ def test_fix_deletes_nothing_where_tasks_may_be_hidden(app, world, standin, acco
     assert (result.exit_code, len(standin.schedules)) == (2, 2)
     assert "row level security" in result.stderr
     close_database()
-    connect(app.extensions["recoup.config"])
+    connect(app.extensions["recoup"].config)
     execute("DROP OWNED BY half_blind")
     execute("DROP ROLE half_blind")
     release()
@@ -623,6 +623,6 @@ def test_fix_deletes_nothing_where_tasks_may_be_hidden(app, world, standin, acco
 
 def replace_user(app, user):
     """Return the app's configuration with another role for its database."""
-    config = app.extensions["recoup.config"]
+    config = app.extensions["recoup"].config
     close_database()
     return replace(config, database_url=config.database_url.replace("postgres@", f"{user}@"))

@@ -13,12 +13,12 @@ import psycopg
 import pytest
 
 from recoup.database.connection import DatabaseFailed, database, fetch, release
-from recoup.deletion.staged import DeletionUnfinished
+from recoup.deletion.outcomes import DeletionUnfinished
+from recoup.deletion.recovery import recover_expired
 from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
-from recoup.deletion.recovery import recover_expired
-from tests.factories import delete
 from tests.deletion.test_staged import expire, wait_for
+from tests.factories import delete
 
 NOTHING_WAS_CHANGED = FAILURES[DatabaseFailed]
 WILL_BE_COMPLETED = FAILURES[DeletionUnfinished]

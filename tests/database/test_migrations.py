@@ -18,7 +18,8 @@ import pytest
 from recoup.database import pool as pools
 from recoup.database.connection import DatabaseFailed, connect, database, execute, fetch, release
 from recoup.database.migrations import LOCK_KEY, upgrade
-from recoup.database.models import Account, ScheduledAction, missing_from_schema
+from recoup.database.models import Account, ScheduledAction
+from recoup.database.readiness import missing_from_schema
 from tests.conftest import close_database, make_config
 
 RECOUP = Path(sys.executable).with_name("recoup")

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from recoup.web.tasks import Overloaded
-from recoup.deletion.staged import DeletionPending, DeletionRolledBack
+from recoup.deletion.outcomes import DeletionPending, DeletionRolledBack
 from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
-from tests.server import Server
+from recoup.web.limit import Overloaded
 from tests.deletion.test_staged import expire, wait_for
+from tests.server import Server
 
 DEADLINE_SECONDS = 4
 # Beyond the deadline: the database's part, and a loaded machine's.

@@ -255,7 +255,13 @@ def test_after_the_cancel_the_command_completes_it(stage, config):
         "TRIGGER_SECRET_KEY": config.trigger_secret_key,
         "PRIVY_PROJECT_SECRET": config.privy_project_secret,
     }
-    command = [sys.executable, "-c", "from recoup.commands.main import main; main()", "tasks", "recover"]
+    command = [
+        sys.executable,
+        "-c",
+        "from recoup.commands.main import main; main()",
+        "tasks",
+        "recover",
+    ]
 
     def recover():
         ended = subprocess.run(

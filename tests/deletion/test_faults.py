@@ -13,9 +13,9 @@ import pytest
 
 from recoup.app import create_app
 from recoup.database.connection import connect, execute, release
+from recoup.database.migrations import upgrade
 from recoup.demo.messages import Answer
 from recoup.demo.standin import Fault, StandIn
-from recoup.database.migrations import upgrade
 from tests.conftest import close_database, make_config
 from tests.factories import World
 from tests.server import Server

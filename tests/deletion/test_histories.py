@@ -23,9 +23,10 @@ from hypothesis.stateful import (
 
 from recoup.app import create_app
 from recoup.database.connection import database, execute, fetch, release
-from recoup.demo.standin import Fault
-from recoup.web.errors import FAILURES, DeletionUnfinished
+from recoup.deletion.outcomes import DeletionUnfinished
 from recoup.deletion.recovery import recover_expired
+from recoup.demo.standin import Fault
+from recoup.web.errors import FAILURES
 from tests.factories import World, delete
 
 FINAL = {"x-should-retry": "false"}

@@ -8,10 +8,9 @@ from uuid import uuid4
 import pytest
 
 from recoup import log
-from recoup.web.tasks import Overloaded
 from recoup.app import create_app
 from recoup.database.connection import database, execute, fetch, is_postgres, release
-from recoup.deletion.staged import (
+from recoup.deletion.outcomes import (
     Caller,
     DeletionPending,
     DeletionRolledBack,
@@ -20,6 +19,7 @@ from recoup.deletion.staged import (
 )
 from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
+from recoup.web.limit import Overloaded
 from tests.factories import World, delete
 
 REFUSED = Fault.status(401)
@@ -323,7 +323,7 @@ def test_worker_refuses_what_finds_no_place(narrow, standin, pool):
 
 def test_a_deletion_waits_for_a_place(narrow, standin, pool, monkeypatch):
     """One that becomes free in time is taken, and nobody is refused."""
-    monkeypatch.setattr("recoup.web.tasks.PATIENCE_SECONDS", 20)
+    monkeypatch.setattr("recoup.web.limit.PATIENCE_SECONDS", 20)
     app, key, tasks = narrow
     first = pool.submit(delete, app.test_client(), tasks[0], key)
     wait_for(lambda: standin.requests)

@@ -9,9 +9,9 @@ import pytest
 import requests
 import urllib3
 
+from recoup.demo.standin import Fault
 from recoup.http.client import BODY_LIMIT_BYTES, Client
 from recoup.http.deadline import Deadline
-from recoup.demo.standin import Fault
 from tests.sockets import answer_with, black_hole, make_certificate, server_context, talker
 
 SECONDS = 0.5

@@ -5,12 +5,13 @@ from uuid import uuid4
 
 import pytest
 
-from recoup.trigger import inventory as inventory_module
-from recoup.reconcile import drift as reconcile
-from recoup.demo.standin import Fault
-from recoup.trigger.inventory import InventoryFailed, ScheduleInventory
 from recoup.database.models import ScheduledAction
-from recoup.reconcile.drift import KINDS, Mismatch, Task, compare, delete_orphan, find_drift, store_id
+from recoup.demo.standin import Fault
+from recoup.reconcile import drift as reconcile
+from recoup.reconcile.drift import KINDS, Mismatch, Task, compare, find_drift
+from recoup.reconcile.repair import delete_orphan, store_id
+from recoup.trigger import inventory as inventory_module
+from recoup.trigger.inventory import InventoryFailed, ScheduleInventory
 from recoup.trigger.schedule import ScheduleSchema
 from tests.trigger.test_inventory import ignore, meanwhile, undisturbed
 

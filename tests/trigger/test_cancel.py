@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from recoup import log
-from recoup.http.client import Answer
-from recoup.http.deadline import Deadline
 from recoup.demo.messages import ROOT
 from recoup.demo.standin import Fault
-from recoup.trigger.cancel import CancelFailed, TriggerSchedules, Verdict, judge, seconds_until_reset
+from recoup.http.client import Answer
+from recoup.http.deadline import Deadline
+from recoup.trigger.answers import Verdict, judge, seconds_until_reset
+from recoup.trigger.cancel import CancelFailed, TriggerSchedules
 from tests.sockets import (
     answer_with,
     black_hole,

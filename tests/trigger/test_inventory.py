@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from recoup.trigger import inventory as module
 from recoup.demo.messages import json_answer
 from recoup.demo.standin import Fault
+from recoup.reconcile.repair import restore
+from recoup.trigger import inventory as module
 from recoup.trigger.inventory import InventoryFailed, ScheduleInventory
-from recoup.reconcile.drift import restore
 from recoup.trigger.schedule import ScheduleSchema
 from tests.conftest import make_config
 

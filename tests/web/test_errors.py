@@ -10,11 +10,11 @@ from gunicorn.http.errors import ParseException
 from werkzeug import exceptions
 
 from recoup import log
-from recoup.web.tasks import Overloaded
 from recoup.app import create_app
 from recoup.auth.authenticator import Unauthenticated
+from recoup.auth.privy import PrivyFailed
 from recoup.database.connection import ConstraintFailed, DatabaseFailed
-from recoup.deletion.staged import (
+from recoup.deletion.outcomes import (
     AccessDenied,
     DeletionPending,
     DeletionRolledBack,
@@ -22,7 +22,7 @@ from recoup.deletion.staged import (
     TaskNotFound,
 )
 from recoup.web.errors import FAILURES
-from recoup.auth.privy import PrivyFailed
+from recoup.web.limit import Overloaded
 from recoup.web.schemas import InvalidBody
 from tests.conftest import make_config
 

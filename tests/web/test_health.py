@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from recoup.database import connection as db
 from recoup.app import create_app
+from recoup.database import connection as db
 from recoup.database.connection import release
 from tests.conftest import close_database, make_config
 

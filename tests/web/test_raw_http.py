@@ -18,8 +18,8 @@ import requests
 
 from recoup.app import MAX_BODY_BYTES, create_app
 from recoup.database.connection import connect
-from recoup.demo.standin import StandIn
 from recoup.database.migrations import upgrade
+from recoup.demo.standin import StandIn
 from recoup.web.worker import CLIENT_SECONDS, FIRST_BYTE_SECONDS
 from tests.conftest import close_database, make_config
 from tests.factories import World

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from recoup.database import connection as db
 from recoup.app import MAX_BODY_BYTES
+from recoup.database import connection as db
 from recoup.database.connection import release
 from recoup.demo.standin import Fault
 from tests.conftest import make_config
