@@ -121,12 +121,9 @@ def remove_mark(task_id: Node, token: Node) -> peewee.BaseQuery:
 
 @Statement
 def expired_marks(limit: Node) -> peewee.BaseQuery:
-    return (
-        TaskDeletion.select(TaskDeletion.task)
-        .where(has_expired())
-        .order_by(TaskDeletion.lease_expires_at)
-        .limit(limit)
-    )
+    # By the bare column, SQLite would read its whole index rather than sort the few it needs.
+    order = instant(TaskDeletion.lease_expires_at)
+    return TaskDeletion.select(TaskDeletion.task).where(has_expired()).order_by(order).limit(limit)
 
 
 @Statement
