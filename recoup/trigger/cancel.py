@@ -89,8 +89,12 @@ class TriggerSchedules(SchedulesRoute):
     `trust_missing`: every 404 in the server's own words counts, whatever is known of the key.
     """
 
-    trust_missing = False
-    _seen_at = float("-inf")
+    def __init__(
+        self, api_url: str, secret_key: str, *, trust_missing: bool = False, **options: Any
+    ) -> None:
+        super().__init__(api_url, secret_key, **options)
+        self._trust_missing = trust_missing
+        self._seen_at = float("-inf")
 
     def cancel(self, cancellation: Cancellation) -> None:
         """Cancel all schedules that are the task's own.
@@ -129,7 +133,7 @@ class TriggerSchedules(SchedulesRoute):
 
     def _believe_missing(self, cancellation: Cancellation) -> None:
         """Take the 404 for the schedule that the row names as proof that it is gone."""
-        if not self.trust_missing:
+        if not self._trust_missing:
             self._prove_key(cancellation)
         cancellation.report.missing = not cancellation.report.in_doubt
 

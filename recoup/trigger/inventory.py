@@ -64,9 +64,9 @@ class ScheduleInventory(SchedulesRoute):
     """
 
     def __init__(
-        self, api_url: str, secret_key: str, call_seconds: float, *, proxy_url: str | None = None
+        self, api_url: str, secret_key: str, call_seconds: float, **options: Any
     ) -> None:
-        super().__init__(api_url, secret_key, pool_size=1, proxy_url=proxy_url)
+        super().__init__(api_url, secret_key, **options)
         self._call_seconds = call_seconds
         self._next_at = time.monotonic()
 
