@@ -116,6 +116,7 @@ class ScheduledAction(_Model):
 class TaskDeletion(peewee.Model):
     """The mark of a deletion that is under way; see `recoup.deletion.staged`.
 
+    `doubtful_since`: when nobody knew any more what Trigger.dev did; see `recoup.deletion.doubt`.
     `token` is its owner's; `requested_by` is an account, or null for an operator.
     """
 
@@ -126,6 +127,7 @@ class TaskDeletion(peewee.Model):
     requested_by = UUIDField(null=True)
     requested_at = InstantField()
     lease_expires_at = InstantField(index=True)
+    doubtful_since = InstantField(null=True)
 
     class Meta:
         database = database

@@ -8,9 +8,7 @@ import time
 from threading import Lock
 from typing import Any, TypeAlias
 
-import peewee
-
-from recoup.database.connection import FAILURES, database, fetch, is_postgres, release
+from recoup.database.connection import FAILURES, database, is_postgres, release
 from recoup.database.models import (
     MODELS,
     AccountApiKey,
@@ -20,7 +18,8 @@ from recoup.database.models import (
     TaskDeletion,
 )
 
-Model: TypeAlias = type[peewee.Model]
+# peewee doesn't type what a model says of itself.
+Model: TypeAlias = Any
 
 # How long what was found counts: longer than the sweep's pause where all is well.
 GOOD_SECONDS = 60
@@ -168,7 +167,13 @@ def rehearse(task_id: str) -> str | None:
     """Delete the row and take it back at once; return what stands against it, if anything."""
     try:
         with database.atomic() as transaction:
-            gone = ScheduledAction.delete().where(ScheduledAction.id == task_id).execute()
+            gone = (
+                ScheduledAction.delete()
+                .where(  # type: ignore[misc]
+                    ScheduledAction.id == task_id
+                )
+                .execute()
+            )
             transaction.rollback()
     except FAILURES:
         return "The database refuses to delete this task."
@@ -182,8 +187,8 @@ def fetch_rows(sql: str, *params: Any) -> list[tuple[Any, ...]]:
 
 
 def _name(model: Model) -> str:
-    return str(model._meta.table_name)  # type: ignore[attr-defined]
+    return str(model._meta.table_name)
 
 
 def _columns(model: Model) -> list[str]:
-    return list(model._meta.columns)  # type: ignore[attr-defined]
+    return list(model._meta.columns)

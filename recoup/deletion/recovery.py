@@ -1,10 +1,10 @@
 """Deletions that were left in the middle, found by their expired marks and completed."""
 
+from recoup import log
 from recoup.database import statements
 from recoup.database.connection import release
 from recoup.deletion import marks
 from recoup.deletion.staged import Deleter, MarkLost
-from recoup import log
 
 
 def recover(deleter: Deleter, task_id: str) -> None:
