@@ -25,9 +25,14 @@ STATEMENTS = {
     "remove_task": (ID, "sched_x", ID),
     "remove_mark": (ID, ID),
     "expired_marks": (100,),
+    "take_over_doubt": (ID, ID, 23),
+    "go_forward": (ID, ID, 23),
+    "turn_doubtful": (ID, ID),
+    "claim_doubt": (ID, ID, -60, 23),
+    "sample_schedules": (ID, ID, 10),
 }
-# Reads a table whole, but the marks are few, and nobody waits for it.
-WHOLE_TABLE = {"count_marks"}
+# Each reads a table whole, but the marks are few, and nobody waits for it.
+WHOLE_TABLE = {"count_marks", "count_doubts", "old_doubts"}
 # One row, or none, and no plan.
 PLANLESS = {"place_mark", "read_clock"}
 # On Postgres `account_emails` is the host's, and so are its indexes.
