@@ -18,9 +18,10 @@ run: .venv/run ## Serve on port 8000 (PORT=… for another); without TRIGGER_SEC
 test: lint types ## Lint, types, and the whole suite on SQLite and Postgres; T=… for a part of it.
 	$(BIN)/python -m pytest $(T)
 
-lint: .venv/dev ## Style and likely bugs.
+lint: .venv/dev ## Style, likely bugs, and that imports go down only.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-cache
 
 types: .venv/dev ## Type hints.
 	$(BIN)/mypy

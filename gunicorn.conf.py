@@ -21,7 +21,7 @@ bind = f"0.0.0.0:{_config.port}" if _config.port else "127.0.0.1:8000"
 workers = _config.web_concurrency
 threads = _config.web_threads
 # gthread, but no client holds a thread for ever.
-worker_class = "recoup.worker.Worker"
+worker_class = "recoup.web.worker.Worker"
 
 # Seconds. A worker whose main thread stops answering for this long is replaced; a request may
 # take longer than that.
@@ -69,7 +69,7 @@ def post_fork(server, worker):
 def post_worker_init(worker):
     """Complete what crashes have left, now and on and on."""
     # Not before `when_ready`: what counts looks for its folder as it is imported.
-    from recoup.recovery import start_sweeper
+    from recoup.deletion.recovery import start_sweeper
 
     start_sweeper(worker.wsgi.extensions["recoup"].deleter)
 

@@ -16,9 +16,9 @@ from uuid import uuid4
 
 import psycopg
 
-from recoup import statements
 from recoup.config import Config
-from recoup.db import _translate
+from recoup.database import statements
+from recoup.database.connection import _translate
 
 config = Config.load()
 trigger = urlsplit(config.trigger_api_url)

@@ -11,8 +11,8 @@ from uuid import UUID
 import psycopg
 
 from recoup.config import Config
-from recoup.db import connect, database, fetch, is_postgres, release
-from recoup.migrations import upgrade
+from recoup.database.connection import connect, database, fetch, is_postgres, release
+from recoup.database.migrations import upgrade
 
 KEY = "recoup_sk_benchmark"
 SECRET = "benchmark"

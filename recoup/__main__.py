@@ -7,8 +7,8 @@ from pathlib import Path
 from click import ClickException
 
 from recoup.config import Config, read_environment
-from recoup.db import connect, is_postgres, release
-from recoup.migrations import upgrade
+from recoup.database.connection import connect, is_postgres, release
+from recoup.database.migrations import upgrade
 
 GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
 

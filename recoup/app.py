@@ -8,12 +8,16 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask, Request, Response
 
-from recoup import api, cli, db, docs, errors, health, log, metrics, openapi
-from recoup.auth import Authenticator
+from recoup import log, metrics
+from recoup.auth.authenticator import Authenticator
+from recoup.auth.privy import Privy
 from recoup.config import Config
-from recoup.deletion import Deleter
-from recoup.privy import Privy
-from recoup.trigger import TriggerSchedules
+from recoup.database.connection import connect, release
+from recoup.deletion.staged import Deleter
+from recoup.trigger.cancel import TriggerSchedules
+from recoup.web import docs, errors, health, openapi, tasks
+from recoup.web.limit import DeletionLimit
+from recoup.web.services import Services
 
 MAX_BODY_BYTES = 64 * 1024
 # One thread in so many is kept from deletions, for health checks and quick answers.
@@ -53,34 +57,30 @@ def create_app(config: Config | None = None) -> Flask:
     app.url_map.merge_slashes = False
     log.configure()
 
-    db.connect(config)
-    app.teardown_appcontext(lambda _: db.release())
+    connect(config)
+    app.teardown_appcontext(lambda _: release())
 
-    app.extensions["recoup"] = _make_service(config)
-    app.extensions["recoup.config"] = config
-
-    app.register_blueprint(api.blueprint)
-    app.register_blueprint(health.blueprint)
-    app.register_blueprint(openapi.blueprint)
-    app.register_blueprint(docs.blueprint)
-    cli.init_app(app)
+    app.extensions["recoup"] = _make_services(config)
+    for module in (tasks, health, openapi, docs):
+        app.register_blueprint(module.blueprint)
     errors.init_app(app)
     _wrap(app)
     return app
 
 
-def _make_service(config: Config) -> api.Service:
+def _make_services(config: Config) -> Services:
     schedules = TriggerSchedules(
         config.trigger_api_url,
         config.trigger_secret_key,
         pool_size=config.web_threads,
         proxy_url=config.trigger_proxy_url,
     )
-    return api.Service(
+    return Services(
+        config,
         Authenticator(config.privy_project_secret, _make_privy(config)),
         Deleter(schedules, config.trigger_deadline_seconds),
+        DeletionLimit(config.web_threads - max(1, config.web_threads // SPARE_THREAD_IN)),
         admin_organization=str(config.recoup_org_id) if config.recoup_org_id else None,
-        most_at_once=config.web_threads - max(1, config.web_threads // SPARE_THREAD_IN),
     )
 
 

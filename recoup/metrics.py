@@ -5,19 +5,14 @@ Each worker counts in files of its own, in a folder that `gunicorn.conf.py` make
 those of dead workers too. Without that variable there is this process alone.
 """
 
-import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
-
-from recoup import log, statements
-from recoup.db import DatabaseFailed
 
 DELETION_ROUTE = "/api/tasks"
 # What became of a request to delete: the `state` of its line in the log, or one of two others.
@@ -96,33 +91,13 @@ def _count_cancel(notes: Mapping[str, Any]) -> None:
         _schedules_missing.inc()
 
 
-class _Marks(Collector):
-    """The marks in the database, the same for every worker; left out while it can't be asked."""
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        try:
-            count, seconds = statements.count_marks()
-        except DatabaseFailed as error:
-            log.note(level=logging.WARNING, error=f"DatabaseFailed: {error}")
-            return
-        yield GaugeMetricFamily(
-            "recoup_marks", "Tasks whose deletion has begun and not ended.", value=count
-        )
-        yield GaugeMetricFamily(
-            "recoup_oldest_mark_seconds",
-            "How long ago the oldest of these deletions began; 0 without any.",
-            value=seconds,
-        )
-
-
-_shown = CollectorRegistry()
-_shown.register(_Marks())
-if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-    MultiProcessCollector(_shown)  # type: ignore[no-untyped-call]
-else:
-    _shown.register(_counted)
-
-
-def render() -> bytes:
-    """Return all that was counted, in Prometheus' plain text format."""
-    return generate_latest(_shown)
+def render(*gauges: Collector) -> bytes:
+    """Return all that was counted, and what *gauges* read now, in Prometheus' text format."""
+    shown = CollectorRegistry()
+    for gauge in gauges:
+        shown.register(gauge)
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+    else:
+        shown.register(_counted)
+    return generate_latest(shown)

@@ -10,9 +10,9 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from recoup.app import create_app
 from recoup.config import Config
-from recoup.db import connect, database, release
+from recoup.database.connection import connect, database, release
+from recoup.database.migrations import upgrade
 from recoup.demo.standin import StandIn
-from recoup.migrations import upgrade
 from tests.canaries import CANARIES
 from tests.factories import World
 from tests.postgres import PostgresServer, find_binaries

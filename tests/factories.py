@@ -3,8 +3,8 @@
 import json
 from uuid import uuid4
 
-from recoup.db import execute, release
-from recoup.models import (
+from recoup.database.connection import execute, release
+from recoup.database.models import (
     Account,
     AccountApiKey,
     AccountEmail,
@@ -92,7 +92,7 @@ class World:
 
 def select_row(table, column, value):
     """Return a table's row as a dict, or None."""
-    from recoup.db import database
+    from recoup.database.connection import database
 
     param = database.param
     cursor = database.execute_sql(f"SELECT * FROM {table} WHERE {column} = {param}", (value,))

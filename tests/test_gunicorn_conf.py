@@ -11,9 +11,9 @@ import pytest
 from gunicorn.config import Config, make_settings
 from gunicorn.workers.gthread import ThreadWorker
 
-from recoup.pools import WAIT_SECONDS
-from recoup.privy import LOOKUP_SECONDS
-from recoup.worker import Worker
+from recoup.auth.privy import LOOKUP_SECONDS
+from recoup.database.pool import WAIT_SECONDS
+from recoup.web.worker import Worker
 from tests.server import Server
 
 ROOT = Path(__file__).resolve().parent.parent

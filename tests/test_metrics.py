@@ -9,8 +9,8 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from recoup.app import create_app
+from recoup.deletion.recovery import recover_expired
 from recoup.demo.standin import Fault
-from recoup.recovery import recover_expired
 from tests.conftest import close_database, make_config
 from tests.factories import World, delete
 from tests.server import Server
@@ -232,7 +232,7 @@ def test_a_recovery_that_another_worker_was_faster_at(app, world, counted, monke
     """It had seen the mark as expired, and came too late to take it over."""
     task = world.task(world.account())
     world.place_mark(task, lease_seconds=60)
-    monkeypatch.setattr("recoup.statements.expired_marks", lambda limit: [task])
+    monkeypatch.setattr("recoup.database.statements.expired_marks", lambda limit: [task])
     recover_expired(app.extensions["recoup"].deleter)
     assert counted()[("recoup_recoveries_total", "overtaken")] == 1
 

@@ -13,9 +13,9 @@ import pytest
 import requests
 
 from recoup.app import create_app
+from recoup.database.migrations import upgrade
 from recoup.demo.standin import Fault, StandIn
 from recoup.metrics import OUTCOMES, RECOVERIES
-from recoup.migrations import upgrade
 from tests.conftest import close_database, make_config
 from tests.factories import World
 from tests.postgres import free_port

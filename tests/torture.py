@@ -24,12 +24,12 @@ import click
 import requests
 
 from recoup.app import create_app
-from recoup.db import connect, database, execute, fetch, release
-from recoup.deletion import DeletionRolledBack
+from recoup.database.connection import connect, database, execute, fetch, release
+from recoup.database.migrations import upgrade
+from recoup.deletion.outcomes import DeletionRolledBack
 from recoup.demo.messages import Request
 from recoup.demo.standin import Fault, StandIn
-from recoup.errors import FAILURES
-from recoup.migrations import upgrade
+from recoup.web.errors import FAILURES
 from tests.conftest import close_database, make_config, make_host_database
 from tests.factories import World
 from tests.postgres import PostgresServer, find_binaries

@@ -19,10 +19,10 @@ from click import ClickException
 
 from recoup.app import create_app
 from recoup.config import SETTINGS, Config
-from recoup.db import release
+from recoup.database.connection import release
+from recoup.database.migrations import upgrade
+from recoup.database.models import Account, AccountApiKey, ScheduledAction
 from recoup.demo.standin import StandIn
-from recoup.migrations import upgrade
-from recoup.models import Account, AccountApiKey, ScheduledAction
 
 KEY = "recoup_sk_demo"
 TASKS = {

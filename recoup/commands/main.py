@@ -1,0 +1,49 @@
+"""The command `recoup`. `flask` finds the same commands by their entry points in `setup.cfg`."""
+
+import sys
+
+import click
+from flask import Flask
+from flask.cli import FlaskGroup
+
+from recoup import log
+from recoup.app import create_app
+from recoup.commands.database import database
+from recoup.commands.doctor import doctor
+from recoup.commands.keys import keys
+from recoup.commands.settings import settings
+from recoup.commands.tasks import tasks
+
+
+class _Recoup(FlaskGroup):
+    """Knows its commands without the app, so that `--help` works before anything is set."""
+
+    list_commands = click.Group.list_commands
+    get_command = click.Group.get_command  # type: ignore[assignment]
+
+
+def _load_app() -> Flask:
+    app = create_app()
+    log.configure(sys.stderr)
+    return app
+
+
+main = _Recoup(
+    name="recoup",
+    create_app=_load_app,
+    add_default_commands=False,
+    add_version_option=False,
+    help="""Operate the service that deletes tasks together with their schedules.
+
+    \b
+    To set it up:      config check, db upgrade, doctor, keys create
+    Before a version:  db upgrade
+    When paged:        doctor, tasks recover, tasks reconcile
+
+    Settings come from the environment, over a .env in the current folder.
+    """,
+)
+# Flask's `--app`, `--debug` and `--env-file`; the last looks for `.env` in the folders above too.
+main.params.clear()
+for _command in (database, keys, tasks, settings, doctor):
+    main.add_command(_command)

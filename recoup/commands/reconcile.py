@@ -1,0 +1,185 @@
+"""The commands `recoup tasks reconcile` and `recoup tasks restore-schedules`."""
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from flask.cli import with_appcontext
+
+from recoup import log
+from recoup.commands import report
+from recoup.commands.group import services
+from recoup.database.connection import FAILURES
+from recoup.database.readiness import missing_from_schema
+from recoup.reconcile.backup import read_backup, write_backup
+from recoup.reconcile.drift import Drift, find_drift
+from recoup.reconcile.repair import delete_orphan, restore, rows_may_be_hidden, store_id
+from recoup.trigger.inventory import InventoryFailed, ScheduleInventory, Watch
+from recoup.trigger.schedule import Schedule
+
+
+class _CannotTell(click.ClickException):
+    """Whether there is drift, or what is left of it, is not known."""
+
+    exit_code = 2
+
+
+@click.command("reconcile")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--fix", is_flag=True, help="Delete orphans and store lost ids.")
+@click.option("--yes", is_flag=True, help="Don't ask before anything is changed.")
+@click.option(
+    "--backup",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=lambda: f"recoup-schedules-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json",
+    show_default="recoup-schedules-TIME.json",
+    help="Where to write the schedules that --fix deletes, before it does.",
+)
+@with_appcontext
+def reconcile_tasks(as_json: bool, fix: bool, yes: bool, backup: Path) -> None:
+    """Compare the tasks with their schedules at Trigger.dev.
+
+    \b
+    orphans     schedules that no task has
+    dead_tasks  enabled tasks whose schedule is gone
+    lost_ids    tasks that don't name the schedule that they have
+    duplicates  schedules of a task that has another one
+
+    Nothing is changed without --fix, which deletes orphans and stores lost ids. What is to be
+    done about dead tasks and duplicates is for a person to say.
+
+    Exits with 0 if there is no drift (left), with 1 if there is, and with 2 if it can't tell.
+    """
+    if fix and not yes and not sys.stdin.isatty():
+        raise click.UsageError("--fix has no terminal to ask at; with --yes it doesn't ask.")
+    if sys.stderr.isatty():  # a person sees what is done, and needn't read it in the log again
+        log.logger.setLevel(logging.WARNING)
+    inventory = _inventory()
+    with _failures_as(_CannotTell):
+        with _progress("Comparing") as watch:
+            drift, listed = find_drift(inventory, services().config.trigger_task_identifier, watch)
+        click.echo(report.as_json(drift) if as_json else report.as_table(drift, len(listed)))
+        if fix and any(drift.values()):
+            drift = _fix(inventory, drift, listed, yes, backup)
+            _say(f"Left: {report.count_kinds(drift) or 'nothing'}.")
+    if any(drift.values()):
+        sys.exit(1)
+
+
+def _fix(
+    inventory: ScheduleInventory, drift: Drift, listed: dict[str, Schedule], yes: bool, backup: Path
+) -> Drift:
+    """Mend what can be mended, and return what is left."""
+    orphans = [listed[m.schedule_id] for m in drift["orphans"] if m.schedule_id]
+    lost = drift["lost_ids"]
+    if not orphans and not lost:
+        return drift
+    if orphans and rows_may_be_hidden():
+        raise _CannotTell(
+            "row level security may hide tasks from this role, so nothing is deleted; "
+            "use one that bypasses it"
+        )
+    if len(orphans) == len(listed):
+        raise _CannotTell(
+            "not one schedule is of a task in this database, so nothing is deleted; check "
+            "DATABASE_URL, whether its role may see the rows, and TRIGGER_SECRET_KEY"
+        )
+    if not yes and not click.confirm(
+        f"Delete orphans: {len(orphans)}, and store lost ids: {len(lost)}?", err=True
+    ):
+        return drift
+    _delete(inventory, orphans, backup)
+    for mismatch in lost:
+        stored = store_id(mismatch)
+        _say(f"{mismatch.schedule_id} {'stored' if stored else 'not stored: its task has changed'}")
+    return drift | {"orphans": [], "lost_ids": []}
+
+
+def _delete(inventory: ScheduleInventory, orphans: Sequence[Schedule], backup: Path) -> None:
+    if not orphans:
+        return
+    try:
+        write_backup(backup, orphans)
+    except OSError as error:
+        raise click.ClickException(
+            f"{backup} can't be written, so nothing was changed: {error.strerror}"
+        ) from error
+    _say(f"{backup} has what is deleted; `recoup tasks restore-schedules` makes it again")
+    for orphan in orphans:
+        gone = delete_orphan(inventory, orphan)
+        _say(f"{orphan.id} {'deleted' if gone else 'kept: a task has it now'}")
+
+
+@click.command("restore-schedules")
+@click.argument("file", type=click.Path(path_type=Path))
+@with_appcontext
+def restore_schedules(file: Path) -> None:
+    """Make the schedules in FILE again, which `tasks reconcile --fix` wrote.
+
+    They get new ids. What is there still, or again, is left as it is, so that this may be
+    repeated.
+    """
+    try:
+        schedules = read_backup(file)
+    except OSError as error:
+        raise click.UsageError(f"{file} can't be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise click.UsageError(f"{file} is not what `tasks reconcile --fix` wrote.") from error
+    inventory = _inventory()
+    restored = 0
+    with _failures_as(click.ClickException):
+        for schedule in schedules:
+            schedule_id, new = restore(inventory, schedule)
+            restored += new
+            click.echo(f"{schedule.id} {'is new as' if new else 'is there as'} {schedule_id}")
+    click.echo(f"{restored} restored.")
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Watch]:
+    """Show a bar on a terminal; elsewhere, nothing."""
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(length=1, label=label, file=sys.stderr, hidden=hidden) as bar:
+
+        def watch(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield watch
+
+
+@contextmanager
+def _failures_as(kind: type[click.ClickException]) -> Iterator[None]:
+    try:
+        yield
+    except InventoryFailed as error:
+        raise kind(str(error)) from error
+    except FAILURES as error:
+        raise kind(_explain(error)) from error
+
+
+def _explain(error: Exception) -> str:
+    """Say what the database lacks or, where it lacks nothing or can't be asked, what it said."""
+    with suppress(*FAILURES):
+        if missing := missing_from_schema():
+            return f"the database lacks {', '.join(missing)}; run `recoup db upgrade`"
+    return f"the database failed: {' '.join(str(error).split())}; check DATABASE_URL"
+
+
+def _say(text: str) -> None:
+    """Tell a person what is done; with `--json`, standard output is for JSON alone."""
+    click.echo(text, err=click.get_current_context().params["as_json"])
+
+
+def _inventory() -> ScheduleInventory:
+    config = services().config
+    return ScheduleInventory(
+        config.trigger_api_url,
+        config.trigger_secret_key,
+        config.trigger_deadline_seconds,
+        proxy_url=config.trigger_proxy_url,
+    )

@@ -1,0 +1,52 @@
+"""Drift, told to a person or a program."""
+
+import json
+
+import click
+
+from recoup.reconcile.drift import Drift
+
+# What is told of a mismatch.
+_NAMES = ("schedule_id", "task_id")
+
+
+def as_json(drift: Drift) -> str:
+    """Return one object on one line; a name that has no value is left out."""
+    known = {
+        kind: [
+            {name: id_ for name, id_ in zip(_NAMES, m, strict=False) if id_ is not None}
+            for m in mismatches
+        ]
+        for kind, mismatches in drift.items()
+    }
+    return json.dumps(known)
+
+
+def as_table(drift: Drift, count: int) -> str:
+    """Return a line for each mismatch below a heading, and a last one that counts them."""
+    lines = [
+        f"{click.style(_words(kind, 1).ljust(9), fg='yellow')}  "
+        f"{_text(m.schedule_id, 27)}  {_text(m.task_id)}"
+        for kind, mismatches in drift.items()
+        for m in mismatches
+    ]
+    heading = [f"{'DRIFT':9}  {'SCHEDULE':27}  TASK"] if lines else []
+    counts = count_kinds(drift) or "No drift"
+    compared = f"{count} {_words('schedules', count)} compared."
+    return "\n".join([*heading, *lines, f"{counts}; {compared}"])
+
+
+def count_kinds(drift: Drift) -> str:
+    """Return how much there is of each kind that there is any of."""
+    counts = {kind: len(mismatches) for kind, mismatches in drift.items() if mismatches}
+    return ", ".join(f"{count} {_words(kind, count)}" for kind, count in counts.items())
+
+
+def _words(plural: str, count: int) -> str:
+    """Return a kind's name as people write it, of one thing or of more."""
+    return (plural.removesuffix("s") if count == 1 else plural).replace("_", " ")
+
+
+def _text(value: str | None, width: int = 0) -> str:
+    """Return a column's text; what is not ASCII is escaped, as anybody may have set it."""
+    return (value or "-").encode("unicode_escape").decode().ljust(width)

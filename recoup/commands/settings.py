@@ -1,0 +1,31 @@
+"""The command `recoup config check`."""
+
+import dataclasses
+
+import click
+
+from recoup.config import Config
+
+settings = click.Group("config", help="The settings.")
+
+
+@settings.command("check")
+def check_config() -> None:
+    """Show each setting, with secrets masked; exit with 1 if any is missing or wrong."""
+    config = Config.load()
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value is not None and (not field.repr or field.name.endswith("_url")):
+            value = _mask(field.name, value)
+        click.echo(f"{field.name.upper()}={'' if value is None else value}")
+
+
+def _mask(name: str, value: object) -> str:
+    """Show of a URL all but the password and the options, of a secret only that it is there."""
+    if not name.endswith("_url"):
+        return "********"
+    scheme, _, rest = str(value).partition("://")
+    credentials, at, place = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    password = ":********" if colon else ""
+    return f"{scheme}://{user}{password}{at}{place.partition('?')[0]}"

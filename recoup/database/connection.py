@@ -1,0 +1,118 @@
+"""The database: one way to run a statement, and what can come of it.
+
+A thread takes a connection from the pool with its first statement and gives it back with
+`release()`: before every network call, and at the end of each request, command or sweep.
+Each statement commits by itself, so nothing is held open while somebody else is waited for.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import peewee
+import psycopg
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
+
+from recoup.config import Config
+from recoup.database.pool import make_pool
+
+database = peewee.DatabaseProxy()
+
+Row = tuple[Any, ...]
+T = TypeVar("T")
+
+
+# All that peewee and the drivers beneath it raise.
+FAILURES = (peewee.PeeweeException, MaxConnectionsExceeded, psycopg.Error, sqlite3.Error)
+
+
+class DatabaseFailed(Exception):
+    """The database did not do what it was asked to; the cause is chained."""
+
+
+class ConstraintFailed(DatabaseFailed):
+    """A foreign key or a unique constraint stood against a statement."""
+
+
+class AnswerLost(DatabaseFailed):
+    """The statement was sent, and whether it was or will be carried out is not known."""
+
+
+def connect(config: Config) -> peewee.Database:
+    """Make this process's database; its connections are opened when they are needed."""
+    made = make_pool(config)
+    database.initialize(made)
+    return made
+
+
+def fetch(sql: str, *params: object) -> list[Row]:
+    """Run one statement and return its rows; see `execute`."""
+    return _run(sql, params, lambda cursor: cursor.fetchall())
+
+
+def execute(sql: str, *params: object) -> int:
+    """Run one statement and commit it; return how many rows it touched.
+
+    `sql` has `?` for a parameter, `{now}` for the database's clock, `{now_plus}` for that clock
+    and a parameter in seconds, and `{instant}(x)` for an instant that another program wrote.
+
+    Raises:
+        ConstraintFailed: a foreign key or unique constraint is against it.
+        AnswerLost: it may have been carried out, or be yet.
+        DatabaseFailed: anything else; it was not carried out.
+    """
+    return _run(sql, params, lambda cursor: int(cursor.rowcount))
+
+
+def _run(sql: str, params: tuple[object, ...], outcome: Callable[[Any], T]) -> T:
+    try:
+        return outcome(database.execute_sql(_translate(sql, is_postgres()), params))
+    except peewee.IntegrityError as error:
+        raise ConstraintFailed(str(error)) from error
+    except FAILURES as error:
+        kind = AnswerLost if _answer_is_lost(error) else DatabaseFailed
+        release()  # it may be lost, and the thread's next statement needs one that isn't
+        raise kind(str(error)) from error
+
+
+def _answer_is_lost(error: Exception) -> bool:
+    """Whether a statement was sent and the server has not said what became of it.
+
+    What Postgres says has an SQLSTATE, and so has a pooler's word that it lost the server;
+    SQLite is no server.
+    """
+    said = getattr(getattr(error, "orig", error), "sqlstate", None)
+    unknown = said is None or said.startswith("08") or said == "40003"
+    return is_postgres() and not database.is_closed() and unknown
+
+
+def release() -> None:
+    """Give this thread's connection, if it has one, back to the pool."""
+    if not database.is_closed():
+        database.close()
+
+
+def is_postgres() -> bool:
+    return isinstance(database.obj, PooledPostgresqlDatabase)
+
+
+@lru_cache
+def _translate(sql: str, postgres: bool) -> str:
+    for token, text in (_POSTGRES if postgres else _SQLITE).items():
+        sql = sql.replace(token, text)
+    return sql
+
+
+_POSTGRES = {
+    "?": "%s",
+    "{now}": "clock_timestamp()",
+    "{now_plus}": "clock_timestamp() + make_interval(secs => %s)",
+    "{instant}": "",
+}
+_SQLITE = {
+    "{now}": "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
+    "{now_plus}": "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ? || ' seconds')",
+    # Text from other programs may carry an offset, and then doesn't compare as it reads.
+    "{instant}": "julianday",
+}

@@ -1,0 +1,53 @@
+"""`upgrade()`: bring a database to what this version needs.
+
+SQLite is ours: all tables are made. On Postgres they are the host's: `postgres.sql` only adds,
+in one transaction that others wait for, so that it may run again and several times at once.
+"""
+
+from importlib.resources import files
+
+import peewee
+
+from recoup.database.connection import DatabaseFailed, database, is_postgres
+from recoup.database.models import HOST_MODELS, MODELS
+from recoup.database.pool import make_sqlite_file
+
+UPGRADE_SECONDS = 600
+LOCK_KEY = 5_702_887  # an advisory lock number that is ours alone
+
+
+def upgrade() -> None:
+    """Add what is missing.
+
+    Raises:
+        DatabaseFailed: with the reason; nothing was changed.
+    """
+    try:
+        _upgrade_postgres() if is_postgres() else _upgrade_sqlite()
+    except (peewee.PeeweeException, OSError) as error:
+        raise DatabaseFailed(str(error)) from error
+
+
+def _upgrade_sqlite() -> None:
+    make_sqlite_file(database.obj)
+    with database.atomic("IMMEDIATE"):
+        database.create_tables(MODELS, safe=True)
+
+
+def _upgrade_postgres() -> None:
+    # Other upgrades go first, and an index takes its time; locks have a limit of their own.
+    database.connection().patience = UPGRADE_SECONDS
+    with database.atomic():
+        database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (LOCK_KEY,))
+        _check_host_tables()
+        database.execute_sql(files(__package__).joinpath("postgres.sql").read_text())
+
+
+def _check_host_tables() -> None:
+    there = set(database.get_tables())
+    names = [model._meta.table_name for model in HOST_MODELS]
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise DatabaseFailed(
+            f"no table {', '.join(missing)}: on Postgres this has to be Recoup's own database"
+        )

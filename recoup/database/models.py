@@ -1,0 +1,142 @@
+"""The tables: the host's six, as far as we know them, and our own `task_deletions`.
+
+On SQLite this is the schema. On Postgres the host made its tables, may have columns that are
+not here, and `migrations/postgres.sql` adds ours.
+"""
+
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import peewee
+
+from recoup.database.connection import database
+
+
+class UUIDField(peewee.UUIDField):
+    """A UUID; on SQLite canonical text, so that any tool can read the file."""
+
+    def db_value(self, value: UUID | str | None) -> str | None:
+        return None if value is None else str(UUID(str(value)))
+
+    def python_value(self, value: UUID | str | None) -> UUID | None:
+        return None if value is None else UUID(str(value))
+
+
+class InstantField(peewee.DateTimeField):
+    """An instant with its zone; on SQLite ISO 8601 text in UTC with milliseconds and a Z."""
+
+    field_type = "TIMESTAMPTZ"
+
+    def db_value(self, value: datetime | None) -> str | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("an instant needs a time zone")
+        text = value.astimezone(UTC).isoformat(timespec="milliseconds")
+        return text.replace("+00:00", "Z")
+
+    def python_value(self, value: datetime | str | None) -> datetime | None:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        return value and value.astimezone(UTC)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class _Model(peewee.Model):
+    id = UUIDField(primary_key=True, default=uuid4)
+
+    class Meta:
+        database = database
+        legacy_table_names = False
+
+
+class Account(_Model):
+    name = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "accounts"
+
+
+class AccountEmail(_Model):
+    account_id = UUIDField()
+    email = peewee.TextField(index=True)
+    updated_at = InstantField(default=now)
+
+    class Meta:
+        table_name = "account_emails"
+
+
+class AccountApiKey(_Model):
+    """`key_hash`: hex HMAC-SHA256 of the key; `expires_at`: never, if null."""
+
+    name = peewee.TextField()
+    account = UUIDField(null=True)
+    key_hash = peewee.TextField(null=True, index=True)
+    created_at = InstantField(default=now)
+    last_used = peewee.TextField(null=True)
+    expires_at = InstantField(null=True)
+
+    class Meta:
+        table_name = "account_api_keys"
+
+
+class AccountOrganization(_Model):
+    account_id = UUIDField()
+    organization_id = UUIDField()
+    updated_at = InstantField(default=now)
+
+    class Meta:
+        table_name = "account_organization_ids"
+        indexes = ((("account_id", "organization_id"), True),)
+
+
+class ScheduledAction(_Model):
+    """A task. `schedule`: its cron expression; `trigger_schedule_id`: what fires it."""
+
+    title = peewee.TextField()
+    prompt = peewee.TextField()
+    schedule = peewee.TextField()
+    account_id = UUIDField(index=True)
+    artist_account_id = UUIDField()
+    enabled = peewee.BooleanField(null=True, default=True)
+    last_run = InstantField(null=True)
+    next_run = InstantField(null=True)
+    created_at = InstantField(null=True, default=now)
+    updated_at = InstantField(null=True, default=now)
+    trigger_schedule_id = peewee.TextField(null=True)
+    model = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "scheduled_actions"
+
+
+class TaskDeletion(peewee.Model):
+    """The mark of a deletion that is under way; see `recoup.deletion.staged`.
+
+    `token` is its owner's; `requested_by` is an account, or null for an operator.
+    """
+
+    task = peewee.ForeignKeyField(
+        ScheduledAction, primary_key=True, column_name="task_id", on_delete="CASCADE"
+    )
+    token = UUIDField()
+    requested_by = UUIDField(null=True)
+    requested_at = InstantField()
+    lease_expires_at = InstantField(index=True)
+
+    class Meta:
+        database = database
+        table_name = "task_deletions"
+
+
+HOST_MODELS: tuple[type[peewee.Model], ...] = (
+    Account,
+    AccountEmail,
+    AccountApiKey,
+    AccountOrganization,
+    ScheduledAction,
+)
+MODELS = (*HOST_MODELS, TaskDeletion)

@@ -1,0 +1,31 @@
+"""How a deletion can end other than well; and who asks for it."""
+
+from dataclasses import dataclass
+
+
+class TaskNotFound(Exception):
+    """There is no such task, or no longer."""
+
+
+class AccessDenied(Exception):
+    """The task's account is outside the caller's scope."""
+
+
+class DeletionRolledBack(Exception):
+    """The schedule could not be cancelled; the task is as it was."""
+
+
+class DeletionUnfinished(Exception):
+    """The mark stands, or may; where it does, the deletion is completed without anyone asking."""
+
+
+class DeletionPending(Exception):
+    """Another deletion of the task did not come to an end within the deadline."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: an account, and the organization whose members may act for everybody."""
+
+    account_id: str
+    admin_organization: str | None = None

@@ -1,0 +1,160 @@
+"""Finds where tasks and schedules have drifted apart, and mends what can be mended safely.
+
+Other programs work on both all the time, so nothing is believed at first sight. Schedules are
+listed first and tasks after them: a task is made before its schedule, so each schedule of the
+list had its task by then. What looks like drift is looked at again after a pause, one by one;
+what is so both times is drift. A marked task is in the hands of its deletion, and never drift.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Set
+from typing import Any, NamedTuple, TypeAlias, cast
+
+import peewee
+
+from recoup.database.connection import release
+from recoup.database.models import ScheduledAction, TaskDeletion
+from recoup.trigger.inventory import InventoryFailed, ScheduleInventory, Watch
+from recoup.trigger.schedule import Schedule
+
+# A program that was between the row and the schedule of a task is done with both by then.
+PAUSE_SECONDS = 5.0
+
+
+class Task(NamedTuple):
+    """A task's row; `marked`: it is being deleted."""
+
+    id: str
+    schedule_id: str | None
+    enabled: bool
+    marked: bool
+
+
+class Mismatch(NamedTuple):
+    """A schedule, a task, or both, that don't match; of an orphan, the task is its external id.
+
+    `stored_id`: of a lost id, what the task's row has in its place.
+    """
+
+    schedule_id: str | None
+    task_id: str | None
+    stored_id: str | None = None
+
+
+# What was found, of each of `KINDS`.
+Drift: TypeAlias = dict[str, list[Mismatch]]
+
+KINDS = ("orphans", "dead_tasks", "lost_ids", "duplicates")
+
+
+def find_drift(
+    inventory: ScheduleInventory, task_identifier: str, watch: Watch
+) -> tuple[Drift, dict[str, Schedule]]:
+    """Return the drift of one Trigger.dev task's schedules, and these schedules by their ids.
+
+    Raises:
+        InventoryFailed: it can't be told; also where no schedule at all is listed.
+        peewee.PeeweeException: nor without the database.
+    """
+    listed = {
+        schedule.id: schedule
+        for schedule in inventory.list_all(watch)
+        if schedule.task == task_identifier and not schedule.declarative
+    }
+    if not listed:
+        raise InventoryFailed(
+            f"Trigger.dev lists no schedule of {task_identifier}, which proves nothing: the list "
+            "is empty too while the environment has no deployment; check TRIGGER_SECRET_KEY and "
+            "TRIGGER_TASK_IDENTIFIER"
+        )
+    drift = compare(listed.values(), read_tasks())
+    if any(drift.values()):
+        time.sleep(PAUSE_SECONDS)
+        again = {kind: set(found) for kind, found in _look_again(inventory, drift, watch).items()}
+        drift = {kind: [m for m in drift[kind] if m in again[kind]] for kind in KINDS}
+    return drift, listed
+
+
+def compare(schedules: Iterable[Schedule], tasks: Mapping[str, Task]) -> Drift:
+    """Return what doesn't match; `tasks` are by their ids."""
+    by_id = {schedule.id: schedule for schedule in schedules}
+    by_name = {name: schedule for schedule in by_id.values() for name in schedule.names}
+    named = {task.schedule_id for task in tasks.values()}
+    of_task: dict[str, dict[str, Schedule]] = defaultdict(dict)
+    drift: Drift = {kind: [] for kind in KINDS}
+    for schedule in by_id.values():
+        owners = schedule.task_ids & tasks.keys()
+        for task_id in owners:
+            of_task[task_id][schedule.id] = schedule
+        if not owners and not schedule.names & named:
+            drift["orphans"].append(Mismatch(schedule.id, schedule.external_id))
+    for task in tasks.values():
+        own = of_task[task.id]
+        if stored := by_name.get(task.schedule_id or ""):
+            own[stored.id] = stored
+        if not task.marked:
+            _compare_task(task, own, named, drift)
+    return drift
+
+
+def _compare_task(
+    task: Task, own: Mapping[str, Schedule], named: Set[str | None], drift: Drift
+) -> None:
+    """Add what is wrong with a task; `own` are its schedules, `named` what all tasks name."""
+    kept = _kept(task, own)
+    if task.enabled and not own:
+        drift["dead_tasks"].append(Mismatch(task.schedule_id, task.id))
+    # What another task names is not lost: this one's deletion would cancel that one's schedule.
+    if kept and not own[kept].names & named:
+        drift["lost_ids"].append(Mismatch(kept, task.id, task.schedule_id))
+    if len(own) > 1:
+        drift["duplicates"] += [Mismatch(id_, task.id) for id_ in own if id_ != kept]
+
+
+def _kept(task: Task, own: Mapping[str, Schedule]) -> str | None:
+    """Return which of its schedules is the task's own; None where that can't be told.
+
+    The one that its deletion would cancel, or else the only one.
+    """
+    stored = [s.id for s in own.values() if task.schedule_id in s.names]
+    keyed = [s.id for s in own.values() if s.deduplication_key == task.id]
+    candidates = stored or keyed or list(own)
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _look_again(inventory: ScheduleInventory, suspects: Drift, watch: Watch) -> Drift:
+    """Compare once more, with the suspects' schedules alone; the tasks of others show as dead."""
+    tasks = read_tasks()
+    mismatches = [mismatch for kind in suspects.values() for mismatch in kind]
+    keys = {mismatch.schedule_id for mismatch in mismatches}
+    for mismatch in mismatches:
+        if task := tasks.get(mismatch.task_id or ""):
+            keys |= {task.id, task.schedule_id}
+    wanted = list(filter(None, keys))
+    found = []
+    for done, key in enumerate(wanted, 1):
+        found.append(inventory.get(key))
+        watch(done, len(wanted))
+    return compare(filter(None, found), tasks)
+
+
+def read_tasks() -> dict[str, Task]:
+    """Return every task by its id."""
+    query = (
+        ScheduledAction.select(
+            ScheduledAction.id,
+            ScheduledAction.trigger_schedule_id,
+            ScheduledAction.enabled,
+            TaskDeletion.task.is_null(False),
+        )
+        .join(TaskDeletion, peewee.JOIN.LEFT_OUTER)
+        .tuples()
+    )
+    rows = cast(Iterable[tuple[Any, ...]], query)
+    tasks = {
+        str(id_): Task(str(id_), schedule_id, bool(enabled), bool(marked))
+        for id_, schedule_id, enabled, marked in rows
+    }
+    release()
+    return tasks

@@ -1,0 +1,76 @@
+"""The schedules route of one Trigger.dev environment: a request, and trying again.
+
+`{id}` in `/api/v1/schedules/{id}` that begins with `sched_` is a schedule's id; anything else is a
+deduplication key, and Recoup creates each schedule with its task's UUID as the key. Source:
+trigger.dev's `apps/webapp/app/routes/api.v1.schedules.$scheduleId.ts`.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from recoup import log
+from recoup.http.client import Answer, Client
+from recoup.http.deadline import Deadline
+from recoup.trigger.answers import Verdict
+
+ROUTE = "/api/v1/schedules"
+FIRST_BACKOFF_SECONDS = 0.1
+# A first attempt that hangs must leave time for a second.
+ATTEMPT_SHARE = 0.5
+# Encoded or not, these name no schedule in a URL but the folder, and the one above.
+DOT_SEGMENTS = (".", "..")
+
+
+class SchedulesRoute:
+    """The schedules route of one Trigger.dev environment. Threads may share it."""
+
+    def __init__(
+        self, api_url: str, secret_key: str, *, pool_size: int = 10, proxy_url: str | None = None
+    ) -> None:
+        self._client = Client(
+            api_url,
+            headers={"Authorization": f"Bearer {secret_key}"},
+            pool_size=pool_size,
+            proxy_url=proxy_url,
+        )
+
+    def look(self, seconds: float) -> Answer:
+        """Read the list's first schedule, which takes a key that is right and changes nothing.
+
+        Raises:
+            requests.RequestException: no answer came.
+        """
+        return self._send("GET", (), seconds, query="?perPage=1")
+
+    def _send(
+        self, method: str, path: tuple[str, ...], seconds: float, query: str = "", json: Any = None
+    ) -> Answer:
+        """Send one request to what `path` names below the route."""
+        below = "".join(f"/{quote(part, safe='')}" for part in path)
+        request_id = log.noted("request_id")
+        headers = {"X-Request-ID": request_id} if request_id else None
+        return self._client.send(method, ROUTE + below + query, seconds, headers=headers, json=json)
+
+
+def persist(
+    attempt: Callable[[float], tuple[Verdict, float]], deadline: Deadline
+) -> Verdict | None:
+    """Attempt, with the seconds that are left, until it is settled or another wait is too long.
+
+    An attempt returns what its answer means, and the seconds that the server said to wait.
+    Returns the last verdict; None if the deadline passed between two attempts.
+    """
+    backoff = FIRST_BACKOFF_SECONDS
+    while (left := deadline.left()) > 0:
+        verdict, wait = attempt(left)
+        if verdict is not Verdict.RETRY:
+            return verdict
+        wait = max(wait, random.uniform(backoff / 2, backoff))
+        if wait >= deadline.left():
+            return verdict
+        time.sleep(wait)
+        backoff *= 2
+    return None

@@ -1,0 +1,99 @@
+"""From what a room raised to what the caller reads: the only place that knows both.
+
+The caller gets the contract's shape and one sentence of ours; the reason goes to the log.
+"""
+
+import logging
+from typing import Any
+
+from flask import Flask
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import BadRequest, HTTPException
+
+from recoup import log
+from recoup.auth.authenticator import Unauthenticated
+from recoup.auth.privy import PrivyFailed
+from recoup.database.connection import DatabaseFailed
+from recoup.deletion.outcomes import (
+    AccessDenied,
+    DeletionPending,
+    DeletionRolledBack,
+    DeletionUnfinished,
+    TaskNotFound,
+)
+from recoup.web.limit import Overloaded
+from recoup.web.schemas import InvalidBody
+
+Answer = tuple[dict[str, Any], int] | tuple[dict[str, Any], int, dict[str, str]]
+
+# What a caller is told of a failure that is not its own.
+FAILURES = {
+    DatabaseFailed: "The database did not answer; nothing was changed. Ask again.",
+    PrivyFailed: "The token could not be checked; nothing was changed. Ask again.",
+    DeletionRolledBack: "The schedule could not be cancelled; the task was kept.",
+    DeletionPending: "The task is being deleted by another request. Ask again.",
+    DeletionUnfinished: "The deletion was interrupted; if it has begun, it will be completed.",
+    Overloaded: "Too many deletions are under way; nothing was changed. Ask again.",
+}
+
+
+def init_app(app: Flask) -> None:
+    """Register the answer to everything that can be raised."""
+    app.register_error_handler(InvalidBody, _invalid_body)
+    app.register_error_handler(Unauthenticated, _unauthenticated)
+    app.register_error_handler(AccessDenied, _access_denied)
+    app.register_error_handler(TaskNotFound, _task_not_found)
+    for failure in FAILURES:
+        app.register_error_handler(failure, _failed)
+    app.register_error_handler(BadRequest, _bad_request)
+    # gunicorn reads a chunked body as the app does, and finds only then that it is none.
+    app.register_error_handler(ParseException, _bad_request)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _invalid_body(error: InvalidBody) -> Answer:
+    body = {"status": "error", "missing_fields": error.missing_fields, "error": str(error)}
+    return body, 400
+
+
+def _bad_request(error: Exception) -> Answer:
+    """Answer a body that never came whole."""
+    return _invalid_body(InvalidBody("Invalid JSON body"))
+
+
+def _unauthenticated(error: Unauthenticated) -> Answer:
+    return {"error": 401, "message": str(error)}, 401, {"WWW-Authenticate": "Bearer"}
+
+
+def _access_denied(error: AccessDenied) -> Answer:
+    return {"error": 403, "message": "Access denied to this task"}, 403
+
+
+def _task_not_found(error: TaskNotFound) -> Answer:
+    return {"status": "error", "error": "Task not found"}, 404
+
+
+def _failed(error: Exception) -> Answer:
+    sentence = next(text for kind, text in FAILURES.items() if isinstance(error, kind))
+    log.note(level=logging.ERROR, error=describe(error))
+    return {"status": "error", "error": sentence}, 500
+
+
+def describe(error: Exception) -> str:
+    """Return what the log says of a failure: its name, and the reason beneath it."""
+    return f"{type(error).__name__}: {error.__cause__ or error}"
+
+
+def _http_error(error: HTTPException) -> Answer:
+    """Keep the status and its headers, such as `Allow`, and put the body in our shape."""
+    headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
+    return {"status": "error", "error": error.name}, error.code or 500, headers
+
+
+def _unexpected(error: Exception) -> Answer:
+    log.note(level=logging.ERROR, error=type(error).__name__)
+    log.logger.exception(
+        "unexpected error", extra={"fields": {"request_id": log.noted("request_id")}}
+    )
+    return {"status": "error", "error": "Internal server error"}, 500

@@ -1,0 +1,34 @@
+"""`/healthz`: the process is up. `/readyz`: it can do its work. `/metrics`: what it has done.
+
+None of them asks Trigger.dev.
+"""
+
+from flask import Blueprint, Response
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from recoup import metrics
+from recoup.database.readiness import find_problems
+from recoup.deletion.gauges import Marks
+
+blueprint = Blueprint("health", __name__)
+
+
+@blueprint.get("/healthz")
+def healthz() -> dict[str, str]:
+    """Answer as long as the process does."""
+    return {"status": "ok"}
+
+
+@blueprint.get("/readyz")
+def readyz() -> tuple[dict[str, object], int]:
+    """Say whether the database is reachable and upgraded, and what is not."""
+    problems = find_problems()
+    if problems:
+        return {"status": "not ready", "problems": problems}, 503
+    return {"status": "ready"}, 200
+
+
+@blueprint.get("/metrics")
+def show_metrics() -> Response:
+    """Answer what Prometheus asks for."""
+    return Response(metrics.render(Marks()), content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -1,0 +1,518 @@
+"""The command `recoup`: what it does, what it prints, and its exit codes.
+
+Most tests run it in this process; those that could only fail in a process of its own, there.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import requests
+from click.testing import CliRunner
+
+from recoup.app import create_app
+from recoup.commands.main import main
+from recoup.database.readiness import missing_from_schema
+from recoup.demo.standin import Fault
+from tests.conftest import close_database, make_config
+from tests.factories import delete, select_row
+
+ROOT = Path(__file__).resolve().parents[2]
+WSGI = str(ROOT / "wsgi.py")
+BIN = Path(sys.executable).parent
+NOBODY = "0d9a3c1e-6a83-4b8c-9d52-6f2c4e1a7b10"
+SECONDS = 60
+SECRETS = {"TRIGGER_SECRET_KEY": "tr_dev_standin", "PRIVY_PROJECT_SECRET": "secret-of-the-tests"}
+
+
+@pytest.fixture
+def recoup(app):
+    """Run a command in this process: `recoup("keys", "revoke", "x")`."""
+
+    def invoke(*args):
+        return app.test_cli_runner().invoke(main, args)
+
+    return invoke
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a program of ours in an empty folder, with no environment but what is given."""
+    started = []
+
+    def popen(*command, **environ):
+        process = subprocess.Popen(
+            [BIN / command[0], *command[1:]],
+            env={"PATH": os.defpath, **environ},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield popen
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def run(start):
+    """Run a program of ours to its end; return its exit code, stdout and stderr."""
+
+    def finish(*command, **environ):
+        process = start(*command, **environ)
+        stdout, stderr = process.communicate(timeout=SECONDS)
+        assert "Traceback" not in stdout + stderr
+        return process.returncode, stdout, stderr
+
+    return finish
+
+
+def error_line(result):
+    """Return the one line, beside its log, that a failed command in this process wrote."""
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    *logged, line = result.stderr.splitlines()
+    assert all(json.loads(text) for text in logged)
+    assert line.startswith("Error: ")
+    return line
+
+
+# recoup db
+
+
+def test_upgrade_makes_a_database(run, tmp_path):
+    """From nothing to a database that is ready, in a folder that it makes."""
+    url = f"sqlite:///{tmp_path}/new/recoup.db"
+    assert run("recoup", "db", "upgrade", DATABASE_URL=url, **SECRETS) == (
+        0,
+        "The database is up to date.\n",
+        "",
+    )
+    app = create_app(make_config(url))
+    assert app.test_client().get("/readyz").status_code == 200
+    close_database()
+
+
+def test_the_default_database_is_below_instance(run, tmp_path):
+    """Two secrets are enough to begin with."""
+    assert run("recoup", "db", "upgrade", **SECRETS)[0] == 0
+    assert (tmp_path / "instance" / "recoup.sqlite3").is_file()
+
+
+def test_upgrade_of_an_upgraded_database_changes_nothing(recoup):
+    """It runs with each deployment."""
+    result = recoup("db", "upgrade")
+    assert (result.exit_code, result.stdout) == (0, "The database is up to date.\n")
+    assert missing_from_schema() == []
+
+
+def test_flask_has_the_same_commands(run, sqlite_url):
+    """`flask --app wsgi db upgrade` is `recoup db upgrade`."""
+    command = ("flask", "--app", WSGI, "db", "upgrade")
+    result = run(*command, DATABASE_URL=sqlite_url, **SECRETS)
+    assert result == (0, "The database is up to date.\n", "")
+
+
+# recoup keys
+
+
+def created(result):
+    """Return the key that was made, and its id."""
+    assert result.exit_code == 0, result.output
+    key = re.fullmatch(r"(recoup_sk_[\w-]{43})\n", result.stdout)[1]
+    return key, re.search(r"Key (\S+) of account", result.stderr)[1]
+
+
+def test_a_made_key_works(recoup, world, client):
+    """The key on standard output deletes a task of its account."""
+    account = world.account()
+    key, _ = created(recoup("keys", "create", "--account", account))
+    assert delete(client, world.task(account), key).status_code == 200
+
+
+def test_only_the_hash_of_a_key_is_stored(recoup, world):
+    """Whoever reads the database can't call us."""
+    account = world.account()
+    key, key_id = created(recoup("keys", "create", "--account", account, "--name", "CI"))
+    row = select_row("account_api_keys", "id", key_id)
+    assert key not in str(row)
+    assert row["key_hash"] == world.authenticator.hash_key(key)
+    assert (str(row["account"]), row["name"]) == (account, "CI")
+    assert (row["expires_at"], row["last_used"]) == (None, None)
+
+
+def test_two_made_keys_differ(recoup, world):
+    """Each is a secret of its own."""
+    account = world.account()
+    keys = {created(recoup("keys", "create", "--account", account)) for _ in range(2)}
+    assert len({key for key, _ in keys}) == len({key_id for _, key_id in keys}) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["2999-01-31T00:00:00Z", "2999-01-31T02:00:00+02:00", "2999-01-30 23:00-01:00"]
+)
+def test_a_key_expires_at_the_instant_that_was_given(recoup, world, client, text):
+    """Whatever zone it is given in, and until then it works."""
+    account = world.account()
+    key, key_id = created(recoup("keys", "create", "--account", account, "--expires", text))
+    stored = select_row("account_api_keys", "id", key_id)["expires_at"]
+    if isinstance(stored, str):
+        assert stored == "2999-01-31T00:00:00.000Z"
+    else:
+        assert stored == datetime(2999, 1, 31, tzinfo=UTC)
+    assert delete(client, NOBODY, key).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("2999-01-31T00:00:00", "has no time zone"),
+        ("2999-01-31", "has no time zone"),
+        ("2020-01-31T00:00:00Z", "is in the past"),
+        ("9999-12-31T23:59:59-23:59", "is too far in the future"),
+        ("tomorrow", "is not a time like"),
+        ("", "is not a time like"),
+    ],
+)
+def test_a_time_that_makes_no_sense_is_refused(recoup, world, text, reason):
+    """A key that never worked, or works for longer than was meant, is worse than none."""
+    result = recoup("keys", "create", "--account", world.account(), "--expires", text)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert reason in result.stderr.splitlines()[-1]
+
+
+def test_no_key_is_made_for_an_unknown_account(recoup):
+    """It would be of no use, and probably of a typing error."""
+    result = recoup("keys", "create", "--account", NOBODY)
+    assert error_line(result) == f"Error: there is no account {NOBODY}"
+    assert select_row("account_api_keys", "account", NOBODY) is None
+
+
+def test_a_revoked_key_is_refused(recoup, world, client):
+    """At once, by the id that was printed with it; other keys go on."""
+    account = world.account()
+    task_id = world.task(account)
+    other = world.key(account)
+    key, key_id = created(recoup("keys", "create", "--account", account))
+    assert recoup("keys", "revoke", key_id).stdout == f"Key {key_id} is revoked.\n"
+    assert delete(client, task_id, key).status_code == 401
+    assert delete(client, task_id, other).status_code == 200
+
+
+def test_an_unknown_key_cannot_be_revoked(recoup):
+    """The operator learns that the key they meant still works."""
+    assert error_line(recoup("keys", "revoke", NOBODY)) == f"Error: there is no key {NOBODY}"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("keys", "revoke", "x"), ("tasks", "delete", "x"), ("keys", "create", "--account", "x")],
+)
+def test_an_id_that_is_none_is_refused(recoup, args):
+    """It never reaches the database."""
+    result = recoup(*args)
+    assert result.exit_code == 2
+    assert "'x' is not a valid UUID." in result.stderr.splitlines()[-1]
+
+
+# recoup tasks
+
+
+def test_an_operator_deletes_any_task(recoup, world):
+    """Without a credential or a scope; the schedule goes too."""
+    task_id = world.task(world.account())
+    result = recoup("tasks", "delete", task_id.upper())
+    assert (result.exit_code, json.loads(result.stderr)["state"]) == (0, "deleted")
+    assert result.stdout == f"Task {task_id} is deleted.\n"
+    assert world.row(task_id) is None
+    assert world.schedule_ids(task_id) == []
+
+
+def test_an_unknown_task_is_named_as_such(recoup, standin):
+    """And nothing is asked of Trigger.dev."""
+    line = error_line(recoup("tasks", "delete", NOBODY))
+    assert line == "Error: there is no such task; is it deleted already?"
+    assert standin.requests == []
+
+
+def test_a_cancel_that_fails_keeps_the_task(recoup, world, standin):
+    """One line says why, and the row is what it was."""
+    task_id = world.task(world.account())
+    before = world.row(task_id)
+    standin.always(Fault.status(403))
+    line = error_line(recoup("tasks", "delete", task_id))
+    assert "the task was kept" in line
+    assert "403" in line
+    assert (world.row(task_id), world.mark(task_id)) == (before, None)
+    assert len(world.schedule_ids(task_id)) == 1
+
+
+def test_recover_completes_what_has_expired(recoup, world):
+    """And leaves alone, but counts, what somebody may still be working on."""
+    account = world.account()
+    expired, working, untouched = (world.task(account) for _ in range(3))
+    world.place_mark(expired, lease_seconds=-1)
+    world.place_mark(working, lease_seconds=60)
+    result = recoup("tasks", "recover")
+    assert (result.exit_code, result.stdout) == (1, f"{expired} deleted\n1 completed, 1 left.\n")
+    assert [bool(world.row(task)) for task in (expired, working, untouched)] == [False, True, True]
+    assert world.schedule_ids(expired) == []
+    assert world.mark(working)
+
+
+def test_recover_goes_on_until_nothing_has_expired(recoup, world, monkeypatch):
+    """However many there are."""
+    monkeypatch.setattr("recoup.deletion.recovery.MOST_PER_SWEEP", 2)
+    account = world.account()
+    for _ in range(5):
+        world.place_mark(world.task(account), lease_seconds=-1)
+    result = recoup("tasks", "recover")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "5 completed, 0 left.")
+
+
+def test_a_schedule_that_nobody_knew_is_mentioned(recoup, world, standin):
+    """The task is gone, and the operator is told where to look for what fired it."""
+    task_id = world.task(world.account())
+    standin.schedules.clear()
+    result = recoup("tasks", "delete", task_id)
+    assert "recoup tasks reconcile" in result.stdout
+
+
+def test_recover_tells_what_is_left(recoup, world, standin):
+    """One that fails doesn't keep the others, and makes the exit code 1."""
+    account = world.account()
+    failing, other = world.task(account), world.task(account)
+    world.place_mark(failing, lease_seconds=-2)
+    world.place_mark(other, lease_seconds=-1)
+    standin.always(Fault.status(403), schedule_id=world.row(failing)["trigger_schedule_id"])
+    result = recoup("tasks", "recover")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        f"{other} deleted",
+        f"{failing} could not be completed; it will be tried again",
+        "1 completed, 1 left.",
+    ]
+    assert world.row(failing)
+    assert world.mark(failing)
+    assert world.row(other) is None
+
+
+def test_recover_with_nothing_to_do_succeeds(recoup):
+    """It may run by the clock."""
+    result = recoup("tasks", "recover")
+    assert (result.exit_code, result.stdout) == (0, "0 completed, 0 left.\n")
+
+
+def test_commands_work_as_processes(run, world, standin, database_url):
+    """The installed program does the same; results on stdout, its log on stderr."""
+    environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
+    account = world.account()
+    task_id, marked = world.task(account), world.task(account)
+    world.place_mark(marked, lease_seconds=-1)
+    code, key, _ = run("recoup", "keys", "create", "--account", account, **environ)
+    assert (code, world.authenticator.hash_key(key.strip())) == (
+        0,
+        select_row("account_api_keys", "account", account)["key_hash"],
+    )
+    code, stdout, stderr = run("recoup", "tasks", "delete", task_id, **environ)
+    assert (code, stdout.startswith(f"Task {task_id} is deleted")) == (0, True)
+    assert json.loads(stderr)["task"] == task_id
+    code, stdout, stderr = run("recoup", "tasks", "recover", **environ)
+    assert (code, stdout) == (0, f"{marked} deleted\n1 completed, 0 left.\n")
+    assert standin.schedules == {}
+
+
+# recoup config
+
+
+def test_config_check_shows_settings_and_no_secret(run):
+    """An operator may paste it into an issue."""
+    code, stdout, stderr = run(
+        "recoup",
+        "config",
+        "check",
+        TRIGGER_SECRET_KEY="tr_hidden",
+        PRIVY_PROJECT_SECRET="https://hidden",
+        DATABASE_URL="postgres://user:hid?den#hidden@db.example.com:6543/postgres?passfile=hidden",
+        TRIGGER_PROXY_URL="http://user:hidden@proxy:3128",
+        TRIGGER_DEADLINE_SECONDS="5",
+    )
+    assert (code, stderr) == (0, "")
+    assert "hid" not in stdout
+    shown = dict(line.split("=", 1) for line in stdout.splitlines())
+    assert shown["DATABASE_URL"] == "postgres://user:********@db.example.com:6543/postgres"
+    assert shown["TRIGGER_PROXY_URL"] == "http://user:********@proxy:3128"
+    assert shown["TRIGGER_SECRET_KEY"] == shown["PRIVY_PROJECT_SECRET"] == "********"
+    assert (shown["TRIGGER_DEADLINE_SECONDS"], shown["PRIVY_APP_ID"]) == ("5.0", "")
+
+
+@pytest.mark.parametrize("url", ["sqlite:///a/b.db", "postgresql://user@db/x", "postgres://db/x"])
+def test_config_check_shows_a_url_without_secrets_whole(run, url):
+    """It has nothing to hide."""
+    assert (
+        f"DATABASE_URL={url}\n" in run("recoup", "config", "check", DATABASE_URL=url, **SECRETS)[1]
+    )
+
+
+def test_config_check_names_every_problem(run):
+    """On stderr, with exit code 1."""
+    environ = {"DATABASE_URL": "mysql://u:hidden@h/x", "WEB_THREADS": "hidden"}
+    assert run("recoup", "config", "check", **environ) == (
+        1,
+        "",
+        "Error: the configuration is not usable:\n"
+        "  DATABASE_URL: must begin with sqlite:///, postgres:// or postgresql://.\n"
+        "  PRIVY_PROJECT_SECRET: is required.\n"
+        "  TRIGGER_SECRET_KEY: is required.\n"
+        "  WEB_THREADS: must be a number.\n",
+    )
+
+
+def test_a_dotenv_file_serves_the_command(run, tmp_path):
+    """That of the current folder, as for the service."""
+    (tmp_path / ".env").write_text("TRIGGER_SECRET_KEY=a\nPRIVY_PROJECT_SECRET=b\nWEB_THREADS=9\n")
+    code, stdout, _ = run("recoup", "config", "check", WEB_CONCURRENCY="3")
+    assert code == 0
+    assert "WEB_THREADS=9\n" in stdout
+    assert "WEB_CONCURRENCY=3\n" in stdout
+
+
+# Help
+
+
+def help_paths(group, *path):
+    """Yield the words of every group and command."""
+    yield path
+    for name, command in getattr(group, "commands", {}).items():
+        yield from help_paths(command, *path, name)
+
+
+@pytest.mark.parametrize("path", list(help_paths(main)), ids=" ".join)
+def test_help_needs_no_settings(path, monkeypatch, tmp_path):
+    """Each command says what it does before anything is set."""
+    for name in [*SECRETS, "DATABASE_URL"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FLASK_RUN_FROM_CLI", "false")  # flask sets it, and leaves it set
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, [*path, "--help"], prog_name="recoup")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"Usage: {' '.join(('recoup', *path))} ")
+
+
+def test_help_works_as_a_process(run):
+    """With nothing set at all; only our own commands and options are shown."""
+    code, stdout, stderr = run("recoup", "--help")
+    assert (code, stderr) == (0, "")
+    commands = ["config", "db", "doctor", "keys", "tasks"]
+    assert re.findall(r"^  (\w+)  ", stdout, re.MULTILINE) == commands
+    assert re.findall(r"--[\w-]+", stdout) == ["--help"]
+
+
+# Failures
+
+COMMANDS = [
+    ("db", "upgrade"),
+    ("keys", "create", "--account", NOBODY),
+    ("keys", "revoke", NOBODY),
+    ("tasks", "delete", NOBODY),
+    ("tasks", "recover"),
+]
+
+
+@pytest.fixture
+def closed_port():
+    """A port that nobody listens on, and that nobody else is given."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_database_that_is_away_is_one_line(command, closed_port):
+    """With exit code 1, and without the password."""
+    app = create_app(make_config(f"postgresql://u:hidden@127.0.0.1:{closed_port}/x"))
+    line = error_line(app.test_cli_runner().invoke(main, command))
+    assert "Connection refused" in line
+    assert "hidden" not in line
+    close_database()
+
+
+@pytest.mark.parametrize("command", COMMANDS[1:], ids=" ".join)
+def test_a_database_that_was_not_upgraded_is_one_line(command, tmp_path):
+    """It says what is missing."""
+    (tmp_path / "empty.db").touch()
+    app = create_app(make_config(f"sqlite:///{tmp_path}/empty.db"))
+    assert "no such table" in error_line(app.test_cli_runner().invoke(main, command))
+    close_database()
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere/x.db", "/dev/null/x.db", "/tmp"])
+def test_a_file_that_cannot_be_opened_is_one_line(run, place):
+    """A folder that can't be made, one that is a file, and a file that is a folder."""
+    code, stdout, stderr = run(
+        "recoup", "db", "upgrade", DATABASE_URL=f"sqlite:///{place}", **SECRETS
+    )
+    assert (code, stdout) == (1, "")
+    [line] = stderr.splitlines()
+    assert line.startswith("Error: the database failed: ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("recoup", "db", "upgrade"),
+        ("flask", "--app", WSGI, "db", "upgrade"),
+        ("flask", "--app", WSGI, "run"),
+        ("gunicorn", "--config", str(ROOT / "gunicorn.conf.py")),
+    ],
+    ids=["recoup", "flask", "flask run", "gunicorn"],
+)
+def test_a_bad_configuration_starts_nothing(run, command, tmp_path):
+    """Each way in shows the same plain list, and exits with an error."""
+    code, _, stderr = run(*command, WEB_THREADS="x", TRIGGER_SECRET_KEY="tr_hidden")
+    assert code != 0
+    assert stderr == (
+        "Error: the configuration is not usable:\n"
+        "  PRIVY_PROJECT_SECRET: is required.\n"
+        "  WEB_THREADS: must be a number.\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+# flask run
+
+
+def test_flask_run_serves(start, sqlite_url):
+    """The development server runs the same app with the same settings."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ("flask", "--app", WSGI, "run", "--port", str(port))
+    process = start(*command, DATABASE_URL=sqlite_url, **SECRETS)
+    assert get(f"http://127.0.0.1:{port}/healthz", process).json() == {"status": "ok"}
+    assert get(f"http://127.0.0.1:{port}/readyz", process).status_code == 200
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=SECONDS)
+
+
+def get(url, process):
+    """Ask until there is an answer, or the process is gone."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        with suppress(requests.ConnectionError):
+            return requests.get(url, timeout=SECONDS)
+        time.sleep(0.05)
+    pytest.fail(f"no answer from {url}")

@@ -1,0 +1,240 @@
+"""`recoup doctor`: a line for each thing that a deletion needs; exit code 1 if one is amiss."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from recoup.commands.main import main
+from recoup.config import SETTINGS
+from recoup.demo.standin import Fault
+from tests.conftest import close_database
+from tests.privy import APP_ID, verification_key
+
+RECOUP = Path(sys.executable).with_name("recoup")
+KEY = "tr_dev_standin"
+
+
+@pytest.fixture(name="environ")
+def _environ(tmp_path, monkeypatch, standin):
+    """Leave this process no settings but those that a test gives; return the usual ones."""
+    monkeypatch.chdir(tmp_path)
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    yield {
+        "TRIGGER_API_URL": standin.url,
+        "TRIGGER_SECRET_KEY": KEY,
+        "PRIVY_PROJECT_SECRET": "secret-of-the-tests",
+    }
+    close_database()
+
+
+@pytest.fixture(name="doctor")
+def _doctor(environ):
+    """Run the command: `code, findings = doctor(NAME="value")`, findings by their subject."""
+
+    def run(**settings):
+        result = CliRunner(env={**environ, **settings}).invoke(main, ["doctor"])
+        assert isinstance(result.exception, SystemExit | None)
+        for secret in (KEY, "secret-of-the-tests", "hidden"):
+            assert secret not in result.output
+        findings = {}
+        for line in result.output.splitlines():
+            verdict, rest = line.split(maxsplit=1)
+            subject, _, text = rest.partition(": ")
+            findings[subject] = (verdict, text)
+        return result.exit_code, findings
+
+    return run
+
+
+def test_all_is_well(doctor, database_url, standin):
+    """Nothing is amiss, so nothing fails; what is not set is noted."""
+    standin.add("some-task")
+    code, findings = doctor(DATABASE_URL=database_url)
+    assert code == 0
+    assert findings.pop("clock")[0] == "ok"
+    assert findings == {
+        "database": ("ok", "reachable and upgraded"),
+        "Trigger.dev": ("ok", "reachable with this key (schedules: 1)"),
+        "environment": ("note", "the key's is dev; set TRIGGER_ENVIRONMENT to have it checked"),
+        "Privy": ("note", "not configured; only API keys are taken"),
+    }
+
+
+def test_nothing_is_changed(doctor, sqlite_url, standin):
+    """Trigger.dev is asked once, to read."""
+    doctor(DATABASE_URL=sqlite_url)
+    [request] = standin.requests
+    assert (request.method, request.path) == ("GET", "/api/v1/schedules?perPage=1")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_database_that_is_gone(doctor, kind, tmp_path):
+    """The reason is told, its password isn't; the rest is checked all the same."""
+    url = {"sqlite": f"sqlite:///{tmp_path}", "postgres": "postgresql://me:hidden@127.0.0.1:1/x"}
+    code, findings = doctor(DATABASE_URL=url[kind])
+    assert code == 1
+    verdict, text = findings["database"]
+    assert verdict == "failed"
+    assert {"sqlite": "unable to open", "postgres": "Connection refused"}[kind] in text
+    assert findings["Trigger.dev"][0] == "ok"
+    assert findings["clock"][0] == {"sqlite": "ok", "postgres": "note"}[kind]
+
+
+def test_a_database_on_sqlite_that_was_not_upgraded(doctor, tmp_path):
+    """It says what to run."""
+    (tmp_path / "new.db").touch()
+    code, findings = doctor(DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
+    verdict, text = findings["database"]
+    assert (code, verdict) == (1, "failed")
+    assert text.endswith("table task_deletions: run `recoup db upgrade`")
+
+
+def test_a_database_on_postgres_that_was_not_upgraded(doctor, postgres):
+    """The host's tables are there, ours is what lacks."""
+    postgres.create_database("not_upgraded", template="template_host")
+    code, findings = doctor(DATABASE_URL=postgres.url("not_upgraded"))
+    close_database()
+    postgres.drop_database("not_upgraded")
+    text = "lacks table task_deletions: run `recoup db upgrade`"
+    assert (code, findings["database"]) == (1, ("failed", text))
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(60, "60 s behind"), (-60, "60 s ahead of")])
+def test_a_clock_that_is_apart_from_the_databases(doctor, postgres_url, seconds, text):
+    """A database whose clock is wrong is as good as a machine whose clock is."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
+            f"$$ SELECT pg_catalog.clock_timestamp() + interval '{seconds} seconds' $$"
+        )
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET search_path = public, pg_catalog")
+    code, findings = doctor(DATABASE_URL=postgres_url)
+    verdict, said = findings["clock"]
+    assert (code, verdict, said.startswith(text)) == (1, "failed", True), said
+
+
+def test_a_clock_that_is_the_databases(doctor, postgres_url):
+    """Compared over a real connection."""
+    _, findings = doctor(DATABASE_URL=postgres_url)
+    assert findings["clock"] == ("ok", "as the database's")
+
+
+def test_a_wrong_key(doctor, sqlite_url, standin):
+    """Trigger.dev refuses it."""
+    standin.secret_key = "tr_dev_another"
+    code, findings = doctor(DATABASE_URL=sqlite_url)
+    text = "refuses TRIGGER_SECRET_KEY, with status 401"
+    assert (code, findings["Trigger.dev"]) == (1, ("failed", text))
+
+
+def test_trigger_that_is_unreachable(doctor, sqlite_url, standin):
+    """The address and the reason are told."""
+    standin.stop()
+    code, findings = doctor(DATABASE_URL=sqlite_url)
+    verdict, text = findings["Trigger.dev"]
+    assert (code, verdict) == (1, "failed")
+    assert text.startswith(f"{standin.url} can't be reached: ConnectionError: ")
+    assert text.endswith("Connection refused")
+
+
+def test_trigger_that_hangs(doctor, sqlite_url, standin):
+    """It is given up after the deadline."""
+    standin.always(Fault.hang(600), method="GET")
+    code, findings = doctor(DATABASE_URL=sqlite_url, TRIGGER_DEADLINE_SECONDS="1")
+    verdict, text = findings["Trigger.dev"]
+    assert (code, verdict) == (1, "failed")
+    assert "ReadTimeout" in text
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (Fault.junk(), "doesn't answer as Trigger.dev does"),
+        (Fault.status(200, b"[]"), "doesn't answer as Trigger.dev does"),
+        (Fault.junk(404), "answers with status 404"),
+        (Fault.rate_limited(60), "answers with status 429"),
+    ],
+)
+def test_an_answer_that_is_not_the_list(doctor, sqlite_url, standin, fault, text):
+    """A page, or an answer of another shape, is no sign that the key will do."""
+    standin.fail(fault, method="GET")
+    code, findings = doctor(DATABASE_URL=sqlite_url)
+    assert (code, findings["Trigger.dev"]) == (1, ("failed", f"{standin.url} {text}"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "key"),
+    [
+        ("dev", "tr_dev_x"),
+        ("staging", "tr_stg_x"),
+        ("prod", "tr_prod_x"),
+        ("preview", "tr_preview_x"),
+    ],
+)
+def test_a_key_of_the_environment_that_it_should_be_of(
+    doctor, sqlite_url, standin, environment, key
+):
+    """Trigger.dev puts it into the key's prefix."""
+    standin.secret_key = key
+    settings = {"TRIGGER_SECRET_KEY": key, "TRIGGER_ENVIRONMENT": environment}
+    code, findings = doctor(DATABASE_URL=sqlite_url, **settings)
+    text = f"the key's is {environment}, as it should be"
+    assert (code, findings["environment"]) == (0, ("ok", text))
+
+
+@pytest.mark.parametrize(
+    ("key", "found"), [("tr_dev_x", "dev"), ("tr_pro_x", "no known one"), ("x", "no known one")]
+)
+def test_a_key_of_another_environment(doctor, sqlite_url, standin, key, found):
+    """Trigger.dev takes it, and would say of each schedule that it is not there."""
+    standin.secret_key = key
+    settings = {"TRIGGER_SECRET_KEY": key, "TRIGGER_ENVIRONMENT": "prod"}
+    code, findings = doctor(DATABASE_URL=sqlite_url, **settings)
+    text = f"TRIGGER_ENVIRONMENT is prod, but the key's is {found}"
+    assert (code, findings["environment"]) == (1, ("failed", text))
+    assert findings["Trigger.dev"][0] == "ok"
+
+
+def test_a_privy_key_that_parses(doctor, sqlite_url):
+    """It is named by its app."""
+    settings = {"PRIVY_APP_ID": APP_ID, "PRIVY_JWT_VERIFICATION_KEY": verification_key()}
+    code, findings = doctor(DATABASE_URL=sqlite_url, **settings)
+    assert (code, findings["Privy"]) == (0, ("ok", f"the key of app {APP_ID} can be used"))
+
+
+def test_settings_that_are_wrong(doctor):
+    """A line for each; what can't be read can't be tried."""
+    code, findings = doctor(
+        PRIVY_APP_ID=APP_ID,
+        PRIVY_JWT_VERIFICATION_KEY="hidden",
+        TRIGGER_ENVIRONMENT="production",
+        TRIGGER_SECRET_KEY="",
+    )
+    text = "must be one of: dev, staging, prod, preview."
+    assert code == 1
+    assert findings == {
+        "PRIVY_JWT_VERIFICATION_KEY": ("failed", "must be a public key in PEM, or base64 of it."),
+        "TRIGGER_ENVIRONMENT": ("failed", text),
+        "TRIGGER_SECRET_KEY": ("failed", "is required."),
+    }
+
+
+def test_colours_are_for_a_terminal(environ, sqlite_url, tmp_path):
+    """A pipe gets plain text, a terminal gets colours around the verdict alone."""
+    environ = {"PATH": os.environ["PATH"], "DATABASE_URL": sqlite_url, **environ}
+    piped = subprocess.run([RECOUP, "doctor"], env=environ, capture_output=True, check=True)
+    ours, theirs = pty.openpty()
+    subprocess.run([RECOUP, "doctor"], env=environ, stdout=theirs, check=True)
+    shown = os.read(ours, 65536)
+    os.close(ours)
+    os.close(theirs)
+    assert b"\x1b" not in piped.stdout
+    assert b"\x1b[32mok    \x1b[0m  database: reachable and upgraded" in shown

@@ -1,0 +1,537 @@
+"""The pool and its waits: what fails, fails in time, and costs nobody else anything."""
+
+import gc
+import os
+import signal
+import socket
+import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from recoup.database import pool as pools
+from recoup.database.connection import (
+    AnswerLost,
+    ConstraintFailed,
+    DatabaseFailed,
+    _translate,
+    connect,
+    database,
+    execute,
+    fetch,
+    is_postgres,
+    release,
+)
+from recoup.database.migrations import upgrade
+from recoup.database.models import Account
+from tests.conftest import close_database, make_config
+
+SECONDS = 60
+NEW_ACCOUNT = "INSERT INTO accounts (id, name) VALUES (?, ?)"
+NEW_MARK = "INSERT INTO task_deletions VALUES (?, ?, NULL, {now}, {now})"
+
+
+@pytest.fixture
+def either(database_url):
+    """The module's database on one and the other; its URL."""
+    connect(make_config(database_url))
+    return database_url
+
+
+@pytest.fixture
+def pg(postgres_url):
+    """The module's database on Postgres; a connection of somebody else's to it."""
+    connect(make_config(postgres_url, DATABASE_POOL_SIZE="2"))
+    with psycopg.connect(postgres_url, autocommit=True) as somebody:
+        yield somebody
+
+
+@pytest.fixture
+def sqlite(sqlite_url):
+    """The module's database on SQLite; a connection of somebody else's to it."""
+    connect(make_config(sqlite_url))
+    somebody = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    yield somebody
+    somebody.close()
+
+
+@pytest.fixture
+def short_waits(monkeypatch):
+    """Let every wait end after a second; to be named before the database."""
+    monkeypatch.setattr(pools, "WAIT_SECONDS", 1)
+
+
+def in_thread(function, *args):
+    """Run a function in a thread that then gives its connection back; return what it returns."""
+
+    def call():
+        try:
+            return function(*args)
+        finally:
+            release()
+
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(call).result(SECONDS)
+
+
+def wait_for(true):
+    """Wait until *true* is, and return what it said."""
+    end = time.monotonic() + SECONDS
+    while not (said := true()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return said
+
+
+def backend():
+    """Return the process of the server that this thread's connection is with."""
+    return fetch("SELECT pg_backend_pid()")[0][0]
+
+
+def kill(somebody, pid):
+    """End a connection at the server, and wait until it has ended."""
+    somebody.execute("SELECT pg_terminate_backend(%s)", (pid,))
+    query = "SELECT FROM pg_stat_activity WHERE pid = %s"
+    wait_for(lambda: not somebody.execute(query, (pid,)).fetchall())
+
+
+def ours(somebody, condition="true"):
+    """Return how many connections of this service the server has, under a condition."""
+    query = f"""
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'recoup' AND {condition}
+    """
+    return somebody.execute(query).fetchone()[0]
+
+
+# Statements
+
+
+def test_a_statement_returns_rows_and_how_many_it_touched(either):
+    """Both for what reads and for what writes."""
+    ids = [str(uuid4()), str(uuid4())]
+    assert [execute(NEW_ACCOUNT, one, "n") for one in ids] == [1, 1]
+    rows = fetch("SELECT id, name FROM accounts ORDER BY name")
+    assert sorted((str(one), name) for one, name in rows) == sorted((one, "n") for one in ids)
+    assert execute("UPDATE accounts SET name = ?", "m") == 2
+    assert execute("DELETE FROM accounts WHERE name = ?", "x") == 0
+
+
+def test_a_statement_is_committed_at_once(either):
+    """Another connection sees it while this one is still held."""
+    execute(NEW_ACCOUNT, str(uuid4()), "n")
+    assert in_thread(fetch, "SELECT name FROM accounts") == [("n",)]
+
+
+def test_the_clock_is_the_databases_and_goes_on(either):
+    """`{now}` and `{now_plus}` are instants, and comparable whoever wrote them."""
+    query = "SELECT {instant}({now}) < {instant}({now_plus}), {instant}({now}) > {instant}(?)"
+    last_year = datetime.now(UTC).replace(year=2000).isoformat()
+    query = query.replace("(?)", "(CAST(? AS timestamptz))" if is_postgres() else "(?)")
+    assert [bool(value) for value in fetch(query, 5.5, last_year)[0]] == [True, True]
+    first = fetch("SELECT {now}")
+    wait_for(lambda: fetch("SELECT {now}") > first)
+
+
+@pytest.mark.parametrize("task", ["unknown", "taken"])
+def test_a_constraint_is_told_from_other_failures(either, task):
+    """A missing parent, or a key that is there; and the next statement works."""
+    account, task_id = str(uuid4()), str(uuid4())
+    execute(NEW_ACCOUNT, account, "n")
+    with pytest.raises(ConstraintFailed):
+        execute(NEW_MARK, task_id, account) if task == "unknown" else execute(
+            NEW_ACCOUNT, account, "n"
+        )
+    assert fetch("SELECT name FROM accounts") == [("n",)]
+
+
+@pytest.mark.parametrize("sql", ["SELEKT 1", "SELECT * FROM no_such_table"])
+def test_a_statement_that_is_wrong_fails_by_itself(either, sql):
+    """As `DatabaseFailed` with its cause, and the next one works."""
+    with pytest.raises(DatabaseFailed) as caught:
+        execute(sql)
+    assert caught.value.__cause__
+    assert type(caught.value) is DatabaseFailed
+    assert fetch("SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "postgres", "sqlite"),
+    [
+        ("a = ? AND b = ?", "a = %s AND b = %s", "a = ? AND b = ?"),
+        ("{now}", "clock_timestamp()", "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"),
+        (
+            "{now_plus}",
+            "clock_timestamp() + make_interval(secs => %s)",
+            "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ? || ' seconds')",
+        ),
+        ("{instant}(x)", "(x)", "julianday(x)"),
+        ("SELECT 1", "SELECT 1", "SELECT 1"),
+    ],
+)
+def test_each_database_gets_its_own_words(sql, postgres, sqlite):
+    """One text of a statement serves both."""
+    assert (_translate(sql, True), _translate(sql, False)) == (postgres, sqlite)
+
+
+def test_release_gives_the_connection_back(either):
+    """To the next thread; releasing again, or nothing, does no harm."""
+    release()
+    fetch("SELECT 1")
+    connection = database.connection()
+    release()
+    release()
+    assert database.is_closed()
+    assert in_thread(lambda: fetch("SELECT 1") and database.connection()) is connection
+
+
+# Connections of Postgres
+
+
+def test_a_connection_that_died_in_the_pool_is_replaced_unseen(pg):
+    """A server or a pooler ends idle connections as it likes."""
+    pid = backend()
+    release()
+    kill(pg, pid)
+    assert backend() != pid
+    gc.collect()  # a connection that was not closed properly would warn now
+
+
+def test_all_connections_of_a_server_that_restarted_are_replaced_unseen(postgres, postgres_url):
+    """No request fails for it once the server is back."""
+    connect(make_config(postgres_url))
+    fetch("SELECT 1")
+    in_thread(fetch, "SELECT 1")
+    release()
+    postgres.stop()
+    postgres.start()
+    assert [in_thread(fetch, "SELECT 1") for _ in range(3)] == [[(1,)]] * 3
+
+
+def test_a_connection_that_dies_in_use_fails_one_statement(pg):
+    """Its own; the next one, even of the same thread, gets a new connection."""
+    pid = backend()
+    kill(pg, pid)
+    with pytest.raises(DatabaseFailed):
+        fetch("SELECT 1")
+    assert backend() != pid
+    release()
+    assert ours(pg) == 1
+
+
+def test_connections_that_die_in_use_leave_the_pool(pg):
+    """More of them than it has places."""
+    for _ in range(5):
+        kill(pg, backend())
+        with pytest.raises(DatabaseFailed):
+            fetch("SELECT 1")
+        release()
+    assert fetch("SELECT 1") == [(1,)]
+
+
+def test_there_are_never_more_connections_than_the_pool_has(pg):
+    """However many threads want one."""
+
+    def work():
+        fetch("SELECT pg_sleep(0.02)")
+        seen = ours_from_inside()
+        release()
+        return seen
+
+    def ours_from_inside():
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'recoup'"
+        return fetch(query + " AND datname = current_database()")[0][0]
+
+    with ThreadPoolExecutor(8) as threads:
+        assert (
+            max(future.result(SECONDS) for future in [threads.submit(work) for _ in range(12)]) <= 2
+        )
+
+
+def test_a_thread_that_gets_no_connection_fails(short_waits, pg):
+    """After its wait, as any failure of the database; and works once one is free."""
+    enough, holding = threading.Event(), threading.Barrier(3)
+
+    def hold():
+        fetch("SELECT 1")
+        holding.wait(SECONDS)
+        enough.wait(SECONDS)
+        release()
+
+    with ThreadPoolExecutor(2) as threads:
+        held = [threads.submit(hold) for _ in range(2)]
+        holding.wait(SECONDS)
+        with pytest.raises(DatabaseFailed, match="Max connections exceeded") as caught:
+            fetch("SELECT 1")
+        assert type(caught.value) is DatabaseFailed
+        enough.set()
+        for future in held:
+            future.result(SECONDS)
+    assert fetch("SELECT 1") == [(1,)]
+
+
+def test_no_statement_is_prepared(pg):
+    """A pooler in transaction mode can't hold one for us."""
+    for _ in range(20):
+        fetch("SELECT id FROM accounts WHERE id = ?", str(uuid4()))
+        Account.get_or_none(Account.id == uuid4())
+    assert fetch("SELECT * FROM pg_prepared_statements") == []
+
+
+def test_passwords_with_encoded_characters_are_decoded(postgres):
+    """As libpq does it, so that what works in psql works here."""
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as admin:
+        admin.execute("CREATE ROLE \"pool@er\" LOGIN PASSWORD 'p@ss'")
+    address = postgres.tcp_url("template_ready").partition("@")[2]
+    connect(make_config(f"postgres://pool%40er:p%40ss@{address}"))
+    assert fetch("SELECT current_user") == [("pool@er",)]
+    assert database.connection().info.password == "p@ss"
+    close_database()
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as admin:
+        admin.execute('DROP ROLE "pool@er"')
+
+
+# Waits on Postgres
+
+
+def test_a_server_that_crashes_may_have_carried_out_the_statement(postgres, pg):
+    """Nobody can tell, and the error says so."""
+    fetch("SELECT 1")
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(fetch, "SELECT pg_sleep(600)")
+        wait_for(lambda: ours(pg, "state = 'active'"))
+        postgres.stop("immediate")
+        try:
+            assert isinstance(asked.exception(SECONDS), AnswerLost)
+        finally:
+            postgres.start()
+
+
+@pytest.mark.parametrize("statement", ["SELECT * FROM accounts", "SELECT pg_sleep(600)"])
+def test_a_statement_that_hangs_ends_in_time(short_waits, pg, postgres_url, statement):
+    """Here and at the server, where it would else wait for the lock for ever."""
+    with psycopg.connect(postgres_url) as other:
+        other.execute("LOCK TABLE accounts")
+        with pytest.raises(AnswerLost, match="did not answer in time"):
+            execute(statement)
+        wait_for(lambda: ours(pg, "state = 'active'") == 0)
+    assert fetch("SELECT name FROM accounts") == []
+
+
+def test_a_server_that_is_frozen_is_given_up(short_waits, pg):
+    """It can neither answer nor hear that we no longer wait; another connection serves."""
+    pid = backend()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(AnswerLost, match="did not answer in time"):
+            fetch("SELECT 1")
+        assert backend() != pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_statement_that_ends_in_time_is_let_be(pg):
+    """Waiting alone is no failure."""
+    assert len(fetch("SELECT pg_sleep(0.3)")) == 1
+
+
+# Connecting to Postgres
+
+
+@pytest.fixture
+def port():
+    """A port that refuses connections, and that nobody else is given."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+    close_database()
+
+
+@pytest.fixture
+def silent_server():
+    """A socket that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        server.setblocking(False)
+        yield server
+    close_database()
+
+
+def connect_to(port):
+    connect(make_config(f"postgresql://user:hidden@127.0.0.1:{port}/x"))
+
+
+def count_waiting(server):
+    """Return how many connections a server has not looked at yet."""
+    accepted = []
+    try:
+        while True:
+            accepted.append(server.accept()[0])
+    except BlockingIOError:
+        return len(accepted)
+    finally:
+        for one in accepted:
+            one.close()
+
+
+def test_a_refused_connection_fails(port):
+    """With the reason, and without the password, in all that a log could show."""
+    connect_to(port)
+    with pytest.raises(DatabaseFailed, match="refused") as caught:
+        fetch("SELECT 1")
+    error = caught.value
+    assert type(error) is DatabaseFailed
+    while error:
+        assert "hidden" not in f"{error} {error!r}"
+        error = error.__cause__ or error.__context__
+
+
+def test_an_unknown_database_fails_without_the_password(postgres):
+    """The server's reason is told."""
+    address = postgres.tcp_url("no_such").partition("@")[2]
+    connect(make_config(f"postgresql://postgres:hidden@{address}"))
+    with pytest.raises(DatabaseFailed, match='"no_such" does not exist') as caught:
+        fetch("SELECT 1")
+    assert "hidden" not in str(caught.value)
+    close_database()
+
+
+def test_threads_that_wait_for_a_silent_server_fail_together(short_waits, silent_server):
+    """Not one after the other, each with a wait of its own."""
+    connect_to(silent_server.getsockname()[1])
+
+    def fail():
+        with pytest.raises(DatabaseFailed):
+            fetch("SELECT 1")
+
+    with ThreadPoolExecutor(20) as threads:
+        for future in [threads.submit(fail) for _ in range(20)]:
+            future.result(SECONDS)
+    assert count_waiting(silent_server) == 1
+
+
+def test_after_a_failed_attempt_nobody_tries_for_a_moment(port, monkeypatch):
+    """Only then is the next one made."""
+    monkeypatch.setattr(pools, "CONNECT_PAUSE_SECONDS", SECONDS)
+    connect_to(port)
+    for reason in ("refused", "a moment ago", "a moment ago"):
+        with pytest.raises(DatabaseFailed, match=reason):
+            fetch("SELECT 1")
+    monkeypatch.setattr(pools, "CONNECT_PAUSE_SECONDS", 0)
+    with pytest.raises(DatabaseFailed, match="refused"):
+        fetch("SELECT 1")
+
+
+def test_a_database_that_comes_back_serves_again(postgres, postgres_url):
+    """By itself, once the pause is over."""
+    connect(make_config(postgres_url))
+    fetch("SELECT 1")
+    postgres.stop()
+    try:
+        for _ in range(2):
+            with pytest.raises(DatabaseFailed):
+                fetch("SELECT 1")
+            release()
+    finally:
+        postgres.start()
+
+    def serves():
+        with suppress(DatabaseFailed):
+            return fetch("SELECT 1") == [(1,)]
+
+    assert wait_for(serves)
+
+
+def test_the_pause_spares_connections_that_are_there(pg, monkeypatch):
+    """Who has one, or finds one in the pool, isn't kept waiting by others' failures."""
+    fetch("SELECT 1")
+    release()
+    monkeypatch.setattr(database.obj, "_connect_failed_at", time.monotonic())
+    assert fetch("SELECT 1") == [(1,)]
+    with pytest.raises(DatabaseFailed, match="a moment ago"):
+        in_thread(fetch, "SELECT 1")
+
+
+# SQLite
+
+
+def test_each_sqlite_connection_is_set_up(sqlite):
+    """Cascades work, readers don't wait for writers, and a mark outlives a power cut."""
+
+    def pragmas():
+        names = ("foreign_keys", "journal_mode", "synchronous", "busy_timeout")
+        return [fetch(f"PRAGMA {name}")[0][0] for name in names]
+
+    assert pragmas() == in_thread(pragmas) == [1, "wal", 2, 0]
+
+
+def test_a_locked_sqlite_file_fails_in_time(short_waits, sqlite):
+    """For those who write; who only reads isn't held up."""
+    sqlite.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseFailed, match="locked"):
+        execute(NEW_ACCOUNT, str(uuid4()), "n")
+    assert fetch("SELECT * FROM accounts") == []
+    sqlite.execute("ROLLBACK")
+    assert execute(NEW_ACCOUNT, str(uuid4()), "n") == 1
+
+
+def test_a_write_waits_for_another_to_end(sqlite):
+    """For as long as it may."""
+    sqlite.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as threads:
+        written = threads.submit(in_thread, execute, NEW_ACCOUNT, str(uuid4()), "n")
+        time.sleep(0.2)
+        assert not written.done()
+        sqlite.execute("COMMIT")
+        assert written.result(SECONDS) == 1
+
+
+def test_threads_may_write_to_sqlite_at_once(sqlite):
+    """They take turns, and none fails."""
+
+    def write(number):
+        return in_thread(execute, NEW_ACCOUNT, str(uuid4()), str(number))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(write, range(24))) == [1] * 24
+    assert fetch("SELECT count(*) FROM accounts") == [(24,)]
+
+
+def test_the_folder_of_a_sqlite_file_is_made(tmp_path):
+    """By the upgrade alone: the default is a folder that a fresh checkout doesn't have."""
+    connect(make_config(f"sqlite:///{tmp_path}/a/b/c.db"))
+    with pytest.raises(DatabaseFailed):
+        fetch("SELECT 1")
+    assert not (tmp_path / "a").exists()
+    upgrade()
+    close_database()
+    assert (tmp_path / "a" / "b" / "c.db").is_file()
+
+
+def test_a_sqlite_file_that_cannot_be_opened_fails_when_it_is_used():
+    """Like a server that is away: the service starts, and says what is wrong."""
+    connect(make_config("sqlite:////dev/null/x.db"))
+    with pytest.raises(DatabaseFailed, match="unable to open"):
+        fetch("SELECT 1")
+
+
+def test_threads_that_write_need_no_more_connections_than_there_are(sqlite_url):
+    """Who waits for its turn to write keeps nobody's connection from the one whose turn it is."""
+    connect(make_config(sqlite_url, DATABASE_POOL_SIZE="2"))
+
+    def read_and_write(_):
+        fetch("SELECT 1")
+        execute("INSERT INTO accounts (id) VALUES (?)", str(uuid4()))
+        release()
+        execute("INSERT INTO accounts (id) VALUES (?)", str(uuid4()))
+        release()
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(read_and_write, range(160)))
+    assert fetch("SELECT count(*) FROM accounts") == [(320,)]
+    release()

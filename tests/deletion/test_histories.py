@@ -1,0 +1,211 @@
+"""Random histories, checked against a model after every step.
+
+What may happen to a handful of tasks: requests, several at once too, with Trigger.dev failing in
+every way that is quick; crashes, as the marks and half-done work they leave; leases that run
+out; recoveries; and the host, which gives a row a new schedule or deletes it. The five promises
+have to hold throughout.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from recoup.app import create_app
+from recoup.database.connection import database, execute, fetch, release
+from recoup.deletion.outcomes import DeletionUnfinished
+from recoup.deletion.recovery import recover_expired
+from recoup.demo.standin import Fault
+from recoup.web.errors import FAILURES
+from tests.factories import World, delete
+
+FINAL = {"x-should-retry": "false"}
+UNFINISHED = FAILURES[DeletionUnfinished]
+# What Trigger.dev does to the next calls; the last fault of each is for good.
+NEVER_ACTS = (
+    [Fault.status(401)],
+    [Fault.status(500, headers=FINAL)],
+    [Fault.redirect("http://127.0.0.1:9/")],
+    [Fault.rate_limited(3600)],
+    [Fault.reset(), Fault.status(403)],
+    [Fault.half_body(), Fault.status(422)],
+)
+RECOVERS = ([], [Fault.reset()], [Fault.close()], [Fault.status(503)], [Fault.rate_limited(0)])
+ACTS = (
+    [Fault.reset(act=True)],
+    [Fault.close(act=True)],
+    [Fault.half_body(act=True)],
+    [Fault.junk(act=True)],
+)
+LOSES_THE_ANSWER = ([Fault.reset(act=True), Fault.status(401)], [Fault.status(502, headers=FINAL)])
+ALL_FAULTS = NEVER_ACTS + RECOVERS + ACTS + LOSES_THE_ANSWER
+
+
+class Histories(RuleBasedStateMachine):
+    """One account's tasks.
+
+    `doubtful`: the schedule may be gone, as the answer or the log said.
+    `crashed`: a process died over it, so it may go forward only.
+    """
+
+    tasks = Bundle("tasks")
+
+    def __init__(self, client, world):
+        super().__init__()
+        self.client, self.world, self.standin = client, world, world.standin
+        self.account = world.account()
+        self.key = world.key(self.account)
+        self.before, self.doubtful, self.crashed = {}, set(), set()
+
+    @rule(target=tasks, kind=st.sampled_from(["normal", "lost id", "stale id"]))
+    def create(self, kind):
+        task = self.world.task(self.account)
+        if kind != "normal":
+            self.set_schedule(task, None if kind == "lost id" else "sched_stale")
+        self.before[task] = self.world.row(task)
+        return task
+
+    @rule(task=tasks, faults=st.sampled_from(ALL_FAULTS))
+    def request(self, task, faults):
+        self.play(faults)
+        self.check(task, delete(self.client, task, self.key), faults)
+
+    @rule(task=tasks, faults=st.sampled_from(ALL_FAULTS), callers=st.integers(2, 4))
+    def request_at_once(self, task, faults, callers):
+        self.play(faults)
+        with ThreadPoolExecutor(callers) as pool:
+            answers = list(pool.map(self.request_alone, [task] * callers))
+        assert sum(answer.status_code == 200 for answer in answers) <= 1
+        for answer in answers:
+            self.check(task, answer, faults)
+
+    def request_alone(self, task):
+        return delete(self.client.application.test_client(), task, self.key)
+
+    @rule(task=tasks, cancelled=st.booleans(), lease_seconds=st.sampled_from([-1, -1, 60]))
+    def crash(self, task, cancelled, lease_seconds):
+        """A process dies between the mark and the end, with the cancel made or not."""
+        if self.world.row(task) is None or self.world.mark(task):
+            return
+        self.world.place_mark(task, lease_seconds=lease_seconds)
+        self.crashed.add(task)
+        if cancelled:
+            for schedule in self.world.schedule_ids(task):
+                del self.standin.schedules[schedule]
+
+    @rule()
+    def let_leases_run_out(self):
+        past = "2020-01-01T00:00:00.000Z"
+        execute("UPDATE task_deletions SET lease_expires_at = ?", past)
+        release()
+
+    @rule(faults=st.sampled_from(ALL_FAULTS))
+    def recover(self, faults):
+        self.play(faults)
+        recover_expired(self.client.application.extensions["recoup"].deleter)
+
+    @rule(task=tasks)
+    def host_gives_a_new_schedule(self, task):
+        if (
+            self.world.row(task)
+            and not self.world.mark(task)
+            and task not in self.doubtful | self.crashed
+        ):
+            for schedule in self.world.schedule_ids(task):
+                del self.standin.schedules[schedule]
+            self.set_schedule(task, self.standin.add(task))
+            self.before[task] = self.world.row(task)
+
+    @rule(task=consumes(tasks))
+    def host_deletes_the_task(self, task):
+        """As the host does it: the schedule and the row."""
+        for schedule in self.world.schedule_ids(task):
+            del self.standin.schedules[schedule]
+        execute("DELETE FROM scheduled_actions WHERE id = ?", task)
+        release()
+
+    @invariant()
+    def no_live_schedule_is_without_its_row(self):
+        for schedule in list(self.standin.schedules.values()):
+            assert self.world.row(schedule["externalId"])
+
+    @invariant()
+    def rows_are_as_they_were(self):
+        for task, before in self.before.items():
+            assert self.world.row(task) in (before, None)
+
+    @invariant()
+    def unmarked_rows_have_their_schedules(self):
+        for task in self.before:
+            if self.world.row(task) and task not in self.doubtful | self.crashed:
+                assert self.world.schedule_ids(task)
+
+    @invariant()
+    def crashed_deletions_are_marked_until_they_are_complete(self):
+        for task in self.crashed:
+            assert self.world.row(task) is None or self.world.mark(task)
+
+    @invariant()
+    def nothing_is_held_open(self):
+        assert database.obj._in_use == {}
+
+    def teardown(self):
+        """In the end, with Trigger.dev well, every task goes, and leaves nothing."""
+        self.standin.clear()
+        self.let_leases_run_out()
+        for task in self.before:
+            assert delete(self.client, task, self.key).status_code in (200, 404)
+            assert self.world.row(task) is None
+        assert self.standin.schedules == {}
+        rows = fetch("SELECT * FROM task_deletions")
+        release()
+        assert rows == []
+
+    def play(self, faults):
+        self.standin.clear()
+        self.standin.fail(*faults)
+        if faults in LOSES_THE_ANSWER or faults in NEVER_ACTS:
+            self.standin.always(faults[-1])
+
+    def check(self, task, answer, faults):
+        """Hold one answer against the promises; what follows is seen by the invariants."""
+        if answer.status_code == 200:
+            assert faults not in NEVER_ACTS
+            assert (self.world.row(task), self.world.mark(task)) == (None, None)
+            assert self.world.schedule_ids(task) == []
+        elif answer.status_code == 404:
+            assert self.world.row(task) is None
+        else:
+            assert answer.status_code == 500
+            if faults in LOSES_THE_ANSWER or answer.json["error"] == UNFINISHED:
+                self.doubtful.add(task)
+
+    def set_schedule(self, task, schedule):
+        execute("UPDATE scheduled_actions SET trigger_schedule_id = ? WHERE id = ?", schedule, task)
+        release()
+
+
+@pytest.mark.timeout(300)
+def test_promises_hold_in_random_histories(config, standin):
+    """Whatever happens in whatever order, the five promises hold after each step."""
+    app = create_app(replace(config, trigger_deadline_seconds=1))
+    run_state_machine_as_test(
+        lambda: Histories(app.test_client(), World(app, standin)),
+        settings=settings(
+            max_examples=30,
+            stateful_step_count=25,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
