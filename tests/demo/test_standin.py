@@ -306,7 +306,7 @@ def test_other_words_are_a_success_that_names_no_schedule(trigger, call):
 
 def test_a_drip_outlasts_a_timeout_that_each_byte_renews(trigger, call):
     trigger.add(TASK_ID)
-    trigger.fail(Fault.drip(0.05, act=True, where="body"))
+    trigger.fail(Fault.drip(0.02, act=True, where="body"))
     assert call("DELETE", f"/{TASK_ID}", timeout=0.5).status_code == 200
     assert time.monotonic() - trigger.requests[0].at > 0.5
 
