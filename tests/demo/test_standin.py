@@ -125,7 +125,7 @@ def test_the_list_is_empty_without_a_deployment(trigger, call):
     schedule_id = trigger.add(TASK_ID)
     trigger.deployed = False
     assert call("GET").json()["data"] == []
-    assert call("GET").json()["pagination"]["count"] == 0
+    assert call("GET").json()["pagination"] == {"currentPage": 1, "totalPages": 1, "count": 0}
     assert call("DELETE", f"/{schedule_id}").status_code == 200
 
 
