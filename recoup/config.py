@@ -7,6 +7,7 @@ for people. A variable that is set but empty counts as unset.
 import base64
 import os
 import re
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -20,6 +21,8 @@ from dotenv import dotenv_values
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 from psycopg.conninfo import conninfo_to_dict
 
+# It has `ON CONFLICT … DO NOTHING`; nothing else that is used is as new.
+OLDEST_SQLITE = (3, 24, 0)
 DEFAULT_DATABASE_URL = "sqlite:///instance/recoup.sqlite3"
 # With what a secret key of each begins.
 TRIGGER_ENVIRONMENTS = {
@@ -182,6 +185,13 @@ class _Settings(Schema):
     WEB_CONCURRENCY = _number(2, 1, 64)
     WEB_THREADS = _number(64, 2, 1024)
     PORT = _number(None, 1, 65535)
+
+    @validates_schema(skip_on_field_errors=False)
+    def _check_sqlite(self, data: dict[str, Any], **kwargs: Any) -> None:
+        used = data.get("DATABASE_URL", "").startswith("sqlite:")
+        if used and sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            text = f"needs SQLite 3.24 or newer, and this is {sqlite3.sqlite_version}."
+            raise ValidationError(text, "DATABASE_URL")
 
     @validates_schema(skip_on_field_errors=False)
     def _check_privy(self, data: dict[str, Any], **kwargs: Any) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import sqlite3
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from uuid import UUID
@@ -165,6 +166,19 @@ def test_unknown_variables_are_ignored():
 def test_a_sqlite_url_names_a_file(url):
     """Three slashes make it relative, four absolute."""
     assert load(DATABASE_URL=url).database_url == url
+
+
+def test_a_sqlite_that_is_too_old_is_refused(monkeypatch):
+    """At the start, with what else is wrong, and not at the first deletion."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 23, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.23.1")
+    for url in ("sqlite:///a.db", None):
+        names, message = refused(DATABASE_URL=url, WEB_THREADS="x")
+        assert names == {"DATABASE_URL", "WEB_THREADS"}
+        assert "DATABASE_URL: needs SQLite 3.24 or newer, and this is 3.23.1." in message
+    assert load(DATABASE_URL="postgresql://u@h/x")
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 24, 0))
+    assert load(DATABASE_URL="sqlite:///a.db")
 
 
 @pytest.mark.parametrize(

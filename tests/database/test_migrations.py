@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from recoup.database import pool as pools
+from recoup.database import statements
 from recoup.database.connection import DatabaseFailed, connect, database, execute, fetch, release
 from recoup.database.migrations import LOCK_KEY, upgrade
 from recoup.database.models import Account, ScheduledAction
@@ -440,12 +441,7 @@ def make_marked_task():
         account_id=account.id,
         artist_account_id=account.id,
     )
-    execute(
-        "INSERT INTO task_deletions VALUES (?, ?, NULL, {now}, {now_plus})",
-        str(task.id),
-        str(uuid4()),
-        1.5,
-    )
+    assert statements.place_mark(str(task.id), str(uuid4()), None, 1.5)
     return task.id
 
 
