@@ -15,7 +15,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from recoup.database import pool as pools
+from recoup.database import waits
 from recoup.database.connection import (
     AnswerLost,
     ConstraintFailed,
@@ -64,7 +64,7 @@ def sqlite(sqlite_url):
 @pytest.fixture
 def short_waits(monkeypatch):
     """Let every wait end after a second; to be named before the database."""
-    monkeypatch.setattr(pools, "WAIT_SECONDS", 1)
+    monkeypatch.setattr(waits, "WAIT_SECONDS", 1)
 
 
 def in_thread(function, *args):
@@ -415,18 +415,6 @@ def test_threads_that_wait_for_a_silent_server_fail_together(short_waits, silent
     assert count_waiting(silent_server) == 1
 
 
-def test_after_a_failed_attempt_nobody_tries_for_a_moment(port, monkeypatch):
-    """Only then is the next one made."""
-    monkeypatch.setattr(pools, "CONNECT_PAUSE_SECONDS", SECONDS)
-    connect_to(port)
-    for reason in ("refused", "a moment ago", "a moment ago"):
-        with pytest.raises(DatabaseFailed, match=reason):
-            fetch("SELECT 1")
-    monkeypatch.setattr(pools, "CONNECT_PAUSE_SECONDS", 0)
-    with pytest.raises(DatabaseFailed, match="refused"):
-        fetch("SELECT 1")
-
-
 def test_a_database_that_comes_back_serves_again(postgres, postgres_url):
     """By itself, once the pause is over."""
     connect(make_config(postgres_url))
@@ -445,16 +433,6 @@ def test_a_database_that_comes_back_serves_again(postgres, postgres_url):
             return fetch("SELECT 1") == [(1,)]
 
     assert wait_for(serves)
-
-
-def test_the_pause_spares_connections_that_are_there(pg, monkeypatch):
-    """Who has one, or finds one in the pool, isn't kept waiting by others' failures."""
-    fetch("SELECT 1")
-    release()
-    monkeypatch.setattr(database.obj, "_connect_failed_at", time.monotonic())
-    assert fetch("SELECT 1") == [(1,)]
-    with pytest.raises(DatabaseFailed, match="a moment ago"):
-        in_thread(fetch, "SELECT 1")
 
 
 # SQLite
