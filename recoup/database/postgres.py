@@ -102,7 +102,7 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
         self._pool.putconn(conn)
 
     def close_all(self) -> None:
-        """Close the pool, which no other thread may have a connection of; the next use opens another."""
+        """Close the pool; no other thread may have a connection. The next use opens another."""
         self.close()
         self._pool.close()
         self._pool = self._make_pool()
