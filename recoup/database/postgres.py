@@ -101,6 +101,10 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
     def _close(self, conn: Any) -> None:
         self._pool.putconn(conn)
 
+    def close_idle(self) -> None:
+        """Have other connections in the place of all that there are, once they are given back."""
+        self._pool.drain()
+
     def close_all(self) -> None:
         """Close the pool; no other thread may have a connection. The next use opens another."""
         self.close()
@@ -115,7 +119,7 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
         except peewee.DatabaseError as error:
             if not self._is_over(error):
                 raise
-            self._pool.drain()  # others of its time may be no better
+            self.close_idle()  # others of its time may be no better
             if not was_idle or not sql.lstrip().startswith("SELECT"):
                 raise
             lost = error
@@ -146,7 +150,7 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
         poll.register(connection.fileno(), select.POLLIN)
         if poll.poll(0):
             connection.close()
-            self._pool.drain()
+            self.close_idle()
             raise psycopg.OperationalError("the server has hung up")
 
 

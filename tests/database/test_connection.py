@@ -15,7 +15,6 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from recoup.database import waits
 from recoup.database.connection import (
     AnswerLost,
     ConstraintFailed,
@@ -45,26 +44,12 @@ def either(database_url):
 
 
 @pytest.fixture
-def pg(postgres_url):
-    """The module's database on Postgres; a connection of somebody else's to it."""
-    connect(make_config(postgres_url, DATABASE_POOL_SIZE="2"))
-    with psycopg.connect(postgres_url, autocommit=True) as somebody:
-        yield somebody
-
-
-@pytest.fixture
 def sqlite(sqlite_url):
     """The module's database on SQLite; a connection of somebody else's to it."""
     connect(make_config(sqlite_url))
     somebody = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     yield somebody
     somebody.close()
-
-
-@pytest.fixture
-def short_waits(monkeypatch):
-    """Let every wait end after a second; to be named before the database."""
-    monkeypatch.setattr(waits, "WAIT_SECONDS", 1)
 
 
 def in_thread(function, *args):
@@ -214,8 +199,9 @@ def test_all_connections_of_a_server_that_restarted_are_replaced_unseen(postgres
     assert [in_thread(fetch, "SELECT 1") for _ in range(3)] == [[(1,)]] * 3
 
 
-def test_a_connection_that_dies_in_use_fails_one_statement(pg):
+def test_a_connection_that_dies_in_use_fails_one_statement(pg, postgres_url):
     """Its own; the next one, even of the same thread, gets a new connection."""
+    connect(make_config(postgres_url, DATABASE_POOL_SIZE="1"))
     pid = backend()
     kill(pg, pid)
     with pytest.raises(DatabaseFailed):
