@@ -197,7 +197,7 @@ def count_doubts() -> peewee.BaseQuery:
     return _count(TaskDeletion.doubtful_since).where(is_doubtful())
 
 
-def _count(since: peewee.Field[Any]) -> Any:
+def _count(since: Any) -> "peewee.ModelSelect[TaskDeletion]":
     return TaskDeletion.select(fn.COUNT(TaskDeletion.token), fn.MIN(since), clock())
 
 

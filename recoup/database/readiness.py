@@ -170,13 +170,8 @@ def rehearse(task_id: str) -> str | None:
     """Delete the row and take it back at once; return what stands against it, if anything."""
     try:
         with database.atomic() as transaction:
-            gone = (
-                ScheduledAction.delete()
-                .where(  # type: ignore[misc]
-                    ScheduledAction.id == task_id
-                )
-                .execute()
-            )
+            query = ScheduledAction.delete()  # type: ignore[misc]
+            gone = query.where(ScheduledAction.id == task_id).execute()
             transaction.rollback()
     except FAILURES:
         return "The database refuses to delete this task."

@@ -147,6 +147,8 @@ class Deleter:
             except DatabaseFailed as error:
                 raise DeletionUnfinished from error
             if standing is None:
+                # The row went without us; SQLite without foreign keys leaves the mark.
+                marks.remove(mark)
                 return log.note(state="deleted")
             if standing.token != mark.token:
                 raise MarkLost
