@@ -30,8 +30,8 @@ from recoup.database.connection import (
 from recoup.database.migrations import upgrade
 from recoup.database.models import Account
 from tests.conftest import close_database, make_config
+from tests.database.conftest import SECONDS, backend, in_thread, kill, ours, wait_for
 
-SECONDS = 60
 NEW_ACCOUNT = "INSERT INTO accounts (id, name) VALUES (?, ?)"
 NEW_MARK = "INSERT INTO task_deletions VALUES (?, ?, NULL, {now}, {now})"
 
@@ -50,49 +50,6 @@ def sqlite(sqlite_url):
     somebody = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     yield somebody
     somebody.close()
-
-
-def in_thread(function, *args):
-    """Run a function in a thread that then gives its connection back; return what it returns."""
-
-    def call():
-        try:
-            return function(*args)
-        finally:
-            release()
-
-    with ThreadPoolExecutor(1) as threads:
-        return threads.submit(call).result(SECONDS)
-
-
-def wait_for(true):
-    """Wait until *true* is, and return what it said."""
-    end = time.monotonic() + SECONDS
-    while not (said := true()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return said
-
-
-def backend():
-    """Return the process of the server that this thread's connection is with."""
-    return fetch("SELECT pg_backend_pid()")[0][0]
-
-
-def kill(somebody, pid):
-    """End a connection at the server, and wait until it has ended."""
-    somebody.execute("SELECT pg_terminate_backend(%s)", (pid,))
-    query = "SELECT FROM pg_stat_activity WHERE pid = %s"
-    wait_for(lambda: not somebody.execute(query, (pid,)).fetchall())
-
-
-def ours(somebody, condition="true"):
-    """Return how many connections of this service the server has, under a condition."""
-    query = f"""
-        SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND application_name = 'recoup' AND {condition}
-    """
-    return somebody.execute(query).fetchone()[0]
 
 
 # Statements

@@ -22,19 +22,13 @@ from recoup.database.connection import (
 )
 from recoup.database.readiness import find_problems
 from tests.conftest import close_database, make_config
-from tests.database.test_connection import (
-    NEW_ACCOUNT,
-    SECONDS,
-    backend,
-    in_thread,
-    ours,
-    wait_for,
-)
+from tests.database.conftest import SECONDS, backend, in_thread, ours, wait_for
 from tests.factories import World, delete
 from tests.postgres import PostgresServer, find_binaries
 from tests.server import Server
 from tests.sockets import Proxy
 
+NEW_ACCOUNT = "INSERT INTO accounts (id, name) VALUES (?, ?)"
 DELETIONS = 300
 CLIENTS = 32
 GRANTED = 4
@@ -328,6 +322,7 @@ def test_a_long_outage_is_got_over(postgres, postgres_url, short_waits):
         with ThreadPoolExecutor(4) as threads:
             asked = [threads.submit(in_thread, fetch, "SELECT 1") for _ in range(20)]
             assert {type(future.exception(SECONDS)) for future in asked} == {DatabaseFailed}
+        assert database.obj._pool.get_stats()["requests_waiting"] <= 4  # each keeps its request
     finally:
         postgres.start()
 
