@@ -11,7 +11,6 @@ import peewee
 
 from recoup.database.connection import DatabaseFailed, database, is_postgres
 from recoup.database.models import HOST_MODELS, MODELS, TaskDeletion
-from recoup.database.pool import make_sqlite_file
 
 UPGRADE_SECONDS = 600
 LOCK_KEY = 5_702_887  # an advisory lock number that is ours alone
@@ -30,7 +29,7 @@ def upgrade() -> None:
 
 
 def _upgrade_sqlite() -> None:
-    make_sqlite_file(database.obj)
+    database.make_file()
     with database.atomic("IMMEDIATE"):
         database.create_tables(MODELS, safe=True)
         _add_columns(TaskDeletion)
