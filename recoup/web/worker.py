@@ -7,6 +7,7 @@ main thread, so that nobody else gets in. A few such clients stop the service.
 
 import socket
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from typing import Any
@@ -34,6 +35,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     The kernel hands a connection to whichever worker asks first. Each hesitates here as it has
     work, so that one with free threads is first, and none fills up beside idle ones.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make the heartbeat's file, in whatever temporary folder there is by now."""
+        # The one that was found first may be gone, and the master would end for want of it.
+        tempfile.tempdir = None
+        super().__init__(*args, **kwargs)
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
