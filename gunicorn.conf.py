@@ -1,6 +1,7 @@
 """gunicorn's settings; plain `gunicorn` in this folder finds them. See docs/deployment.md."""
 
 import os as _os
+import resource as _resource
 from contextlib import suppress as _suppress
 
 from recoup.config import Config as _Config
@@ -22,6 +23,12 @@ bind = f"0.0.0.0:{_config.port}" if _config.port else "127.0.0.1:8000"
 
 workers = _config.web_concurrency
 threads = _config.web_threads
+# What each worker has open beside its clients: with each thread a connection to Trigger.dev, one to
+# Privy and a poll of its client, SQLite's three files with each connection, and some of its own.
+_beside = 3 * threads + 3 * _config.database_pool_size + 32
+_open_files = _resource.getrlimit(_resource.RLIMIT_NOFILE)[0]
+_room = 1000 if _open_files == _resource.RLIM_INFINITY else _open_files - _beside
+worker_connections = max(threads, min(1000, _room))
 # gthread, but no client holds a thread for ever.
 worker_class = "recoup.web.worker.Worker"
 

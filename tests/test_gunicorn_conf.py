@@ -1,6 +1,7 @@
 """gunicorn's settings follow ours, and are such as gunicorn knows."""
 
 import os
+import resource
 import runpy
 import subprocess
 import sys
@@ -55,6 +56,18 @@ def test_workers_and_threads_are_ours(load):
     assert (load().workers, load().threads) == (2, 64)
     conf = load(WEB_CONCURRENCY="5", WEB_THREADS="7")
     assert (conf.workers, conf.threads) == (5, 7)
+
+
+@pytest.mark.parametrize(
+    ("files", "connections"),
+    [(resource.RLIM_INFINITY, 1000), (100_000, 1000), (1024, 785), (256, 64)],
+)
+def test_a_worker_takes_no_more_connections_than_it_may_open_files(
+    load, monkeypatch, files, connections
+):
+    """But one for each thread at least, should the limit be so low."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert load().worker_connections == connections
 
 
 def test_the_workers_are_ours_and_have_threads(load):
