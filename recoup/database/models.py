@@ -1,4 +1,4 @@
-"""The tables: the host's six, as far as we know them, and our own `task_deletions`.
+"""The tables: the host's five, as far as we know them, and our own `task_deletions`.
 
 On SQLite this is the schema. On Postgres the host made its tables, may have columns that are
 not here, and `migrations/postgres.sql` adds ours.
@@ -61,8 +61,8 @@ class Account(_Model):
 
 
 class AccountEmail(_Model):
-    account_id = UUIDField()
-    email = peewee.TextField(index=True)
+    account_id = UUIDField(null=True)
+    email = peewee.TextField(null=True, index=True)
     updated_at = InstantField(default=now)
 
     class Meta:
