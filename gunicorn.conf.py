@@ -7,16 +7,20 @@ from pathlib import Path as _Path
 
 from recoup.config import Config as _Config
 from recoup.config import ConfigError as _ConfigError
+from recoup.config import find_doubts as _find_doubts
+from recoup.config import read_environment as _read_environment
+from recoup.web import serving as _serving
 
 try:
-    _config = _Config.load()
+    _environ = _read_environment()
+    _config = _Config.load(_environ)
 except _ConfigError as _error:
     raise SystemExit(f"Error: {_error.message}") from None
 
 wsgi_app = "wsgi:app"
 
-# A port that is named is for others to reach; behind a proxy on this machine none need be.
-bind = f"0.0.0.0:{_config.port}" if _config.port else "127.0.0.1:8000"
+# Without a port that is named, this machine alone can reach it, as a proxy on it does.
+bind = _serving.find_addresses(_config.host, _config.port)
 
 workers = _config.web_concurrency
 threads = _config.web_threads
@@ -40,6 +44,18 @@ preload_app = False
 control_socket_disable = True
 
 
+def on_starting(server):
+    """Outlive a reload that can't be done."""
+    _serving.keep_serving(server)
+    on_reload(server)
+
+
+def on_reload(server):
+    """Name what looks like a mistake."""
+    for doubt in _find_doubts(_environ):
+        server.log.warning(doubt)
+
+
 def when_ready(server):
     """Make a folder for the workers, which start next, to count in; see recoup/metrics.py."""
     # In memory, unless told otherwise: writing to a mapped file kills the worker if a disk is full.
@@ -61,7 +77,8 @@ def pre_fork(server, worker):
 
 
 def post_fork(server, worker):
-    """Keep to that core, where the cores come out even."""
+    """Serve with the settings that were checked, on that core, where the cores come out even."""
+    _serving.config = _config
     if len(_cores) > 1 and server.num_workers % len(_cores) == 0:
         _os.sched_setaffinity(0, {worker.core})
 
