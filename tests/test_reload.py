@@ -55,7 +55,7 @@ def leave_out_a_secret(server):
 
 def misspell_a_secret(server):
     server.write(PRIVY_PROJECT_SECRET=None, PRIVY_PROJEKT_SECRET="first")
-    return "PRIVY_PROJEKT_SECRET is set: is PRIVY_PROJECT_SECRET meant?"
+    return "PRIVY_PROJEKT_SECRET is set: is it meant for this?"
 
 
 def write_another_encoding(server):

@@ -48,7 +48,7 @@ def find_misspelt(
     """Return the problems of settings that are missing, with the name that may be meant for it."""
     unknown = {name: name for name in present if name not in settings}
     return {
-        name: [*problems[name], f"{like[0]} is set: is {name} meant?"]
+        name: [*problems[name], f"{like[0]} is set: is it meant for this?"]
         for name in problems
         if name not in present and (like := difflib.get_close_matches(name, unknown, 1, ALIKE))
     }
