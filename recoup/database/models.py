@@ -5,6 +5,7 @@ not here, and `migrations/postgres.sql` adds ours.
 """
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import peewee
@@ -116,6 +117,7 @@ class ScheduledAction(_Model):
 class TaskDeletion(peewee.Model):
     """The mark of a deletion that is under way; see `recoup.deletion.staged`.
 
+    `doubtful_since`: when nobody knew any more what Trigger.dev did; see `recoup.deletion.doubt`.
     `token` is its owner's; `requested_by` is an account, or null for an operator.
     """
 
@@ -126,6 +128,7 @@ class TaskDeletion(peewee.Model):
     requested_by = UUIDField(null=True)
     requested_at = InstantField()
     lease_expires_at = InstantField(index=True)
+    doubtful_since = InstantField(null=True)
 
     class Meta:
         database = database
@@ -140,3 +143,13 @@ HOST_MODELS: tuple[type[peewee.Model], ...] = (
     ScheduledAction,
 )
 MODELS = (*HOST_MODELS, TaskDeletion)
+
+
+def table_name(model: Any) -> str:
+    """Return the name of a model's table."""
+    return str(model._meta.table_name)
+
+
+def column_names(model: Any) -> list[str]:
+    """Return the names of a model's columns."""
+    return list(model._meta.columns)

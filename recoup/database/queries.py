@@ -4,6 +4,8 @@ Each function is called with a placeholder for each value. The database's clock,
 differs between SQLite and Postgres, is in `expressions.py`.
 """
 
+from typing import Any
+
 import peewee
 from peewee import JOIN, Node, fn
 
@@ -87,17 +89,73 @@ def has_expired() -> peewee.Expression:
     return over | (TaskDeletion.lease_expires_at > clock_plus(LONGEST_LEASE_SECONDS))
 
 
+def is_doubtful() -> peewee.Expression:
+    """Whether nobody knows what Trigger.dev did, as an expression."""
+    return TaskDeletion.doubtful_since.is_null(False)
+
+
 @Statement
 def mark_has_expired(task_id: Node) -> peewee.BaseQuery:
-    return TaskDeletion.select(has_expired()).where(TaskDeletion.task == task_id)
+    free = has_expired() | is_doubtful()
+    return TaskDeletion.select(free).where(TaskDeletion.task == task_id)
 
 
 @Statement
 def take_over_mark(task_id: Node, token: Node, lease_seconds: Node) -> peewee.BaseQuery:
     lease = clock_plus(lease_seconds)
     return TaskDeletion.update(token=token, lease_expires_at=lease).where(
-        TaskDeletion.task == task_id, has_expired()
+        TaskDeletion.task == task_id, has_expired(), ~is_doubtful()
     )
+
+
+@Statement
+def take_over_doubt(task_id: Node, token: Node, lease_seconds: Node) -> peewee.BaseQuery:
+    return _end_doubt(token, lease_seconds).where(TaskDeletion.task == task_id, is_doubtful())
+
+
+@Statement
+def go_forward(task_id: Node, token: Node, lease_seconds: Node) -> peewee.BaseQuery:
+    return _end_doubt(token, lease_seconds).where(
+        TaskDeletion.task == task_id, TaskDeletion.token == token
+    )
+
+
+def _end_doubt(token: Node, lease_seconds: Node) -> peewee.Update:
+    lease = clock_plus(lease_seconds)
+    return TaskDeletion.update(token=token, lease_expires_at=lease, doubtful_since=None)
+
+
+@Statement
+def turn_doubtful(task_id: Node, token: Node) -> peewee.BaseQuery:
+    return TaskDeletion.update(doubtful_since=clock(), lease_expires_at=clock()).where(
+        TaskDeletion.task == task_id, TaskDeletion.token == token
+    )
+
+
+@Statement
+def claim_doubt(
+    task_id: Node, token: Node, age_seconds: Node, lease_seconds: Node
+) -> peewee.BaseQuery:
+    lease = clock_plus(lease_seconds)
+    return TaskDeletion.update(token=token, lease_expires_at=lease).where(
+        TaskDeletion.task == task_id, _is_old_doubt(age_seconds)
+    )
+
+
+@Statement
+def old_doubts(age_seconds: Node, limit: Node) -> peewee.BaseQuery:
+    return (
+        TaskDeletion.select(TaskDeletion.task)
+        .where(_is_old_doubt(age_seconds))
+        .order_by(TaskDeletion.doubtful_since)
+        .limit(limit)
+    )
+
+
+def _is_old_doubt(age_seconds: Node) -> peewee.Expression:
+    """Whether a doubt is so old, and nobody else is looking at it; `age_seconds` below zero."""
+    old: peewee.Expression = TaskDeletion.doubtful_since <= clock_plus(age_seconds)
+    return old & has_expired()
 
 
 @Statement
@@ -123,7 +181,7 @@ def remove_mark(task_id: Node, token: Node) -> peewee.BaseQuery:
 def expired_marks(limit: Node) -> peewee.BaseQuery:
     return (
         TaskDeletion.select(TaskDeletion.task)
-        .where(has_expired())
+        .where(has_expired(), ~is_doubtful())
         .order_by(TaskDeletion.lease_expires_at)
         .limit(limit)
     )
@@ -131,8 +189,31 @@ def expired_marks(limit: Node) -> peewee.BaseQuery:
 
 @Statement
 def count_marks() -> peewee.BaseQuery:
-    oldest = fn.MIN(TaskDeletion.requested_at)
-    return TaskDeletion.select(fn.COUNT(TaskDeletion.token), oldest, clock())
+    return _count(TaskDeletion.requested_at).where(~is_doubtful())
+
+
+@Statement
+def count_doubts() -> peewee.BaseQuery:
+    return _count(TaskDeletion.doubtful_since).where(is_doubtful())
+
+
+def _count(since: Any) -> "peewee.ModelSelect[TaskDeletion]":
+    return TaskDeletion.select(fn.COUNT(TaskDeletion.token), fn.MIN(since), clock())
+
+
+@Statement
+def sample_schedules(task_id: Node, first_id: Node, limit: Node) -> peewee.BaseQuery:
+    return (
+        ScheduledAction.select(ScheduledAction.trigger_schedule_id)
+        .where(
+            ScheduledAction.id >= first_id,
+            ScheduledAction.id != task_id,
+            ScheduledAction.enabled,
+            ScheduledAction.trigger_schedule_id != "",
+        )
+        .order_by(ScheduledAction.id)
+        .limit(limit)
+    )
 
 
 @Statement

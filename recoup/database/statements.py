@@ -20,8 +20,10 @@ UUID text, which both databases take for their own type.
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID, uuid4
 
 from recoup.database import queries
+from recoup.database.built import Statement
 
 
 class Task(NamedTuple):
@@ -82,6 +84,26 @@ def take_over_mark(task_id: str, token: str, lease_seconds: float) -> bool:
     return queries.take_over_mark.execute(task_id, token, lease_seconds) == 1
 
 
+def take_over_doubt(task_id: str, token: str, lease_seconds: float) -> bool:
+    """Put our token on a doubtful mark, which then is one like any other."""
+    return queries.take_over_doubt.execute(task_id, token, lease_seconds) == 1
+
+
+def turn_doubtful(task_id: str, token: str) -> bool:
+    """Turn our mark doubtful, from now on; False if it is no longer ours."""
+    return queries.turn_doubtful.execute(task_id, token) == 1
+
+
+def claim_doubt(task_id: str, token: str, age_seconds: float, lease_seconds: float) -> bool:
+    """Put our token on a doubt of that age that nobody looks at; it stays a doubt."""
+    return queries.claim_doubt.execute(task_id, token, -age_seconds, lease_seconds) == 1
+
+
+def go_forward(task_id: str, token: str, lease_seconds: float) -> bool:
+    """End the doubt of our mark, for the deletion to be completed; False if it isn't ours."""
+    return queries.go_forward.execute(task_id, token, lease_seconds) == 1
+
+
 def remove_task(task_id: str, schedule_id: str | None, token: str) -> bool:
     """Delete the row, and by cascade its mark, if the mark and the schedule are still ours."""
     return queries.remove_task.execute(task_id, schedule_id, token) == 1
@@ -97,14 +119,36 @@ def expired_marks(limit: int) -> list[str]:
     return [str(row[0]) for row in queries.expired_marks.fetch(limit)]
 
 
+def old_doubts(age_seconds: float, limit: int) -> list[str]:
+    """Return the tasks of doubts of that age that nobody looks at, the oldest first."""
+    return [str(row[0]) for row in queries.old_doubts.fetch(-age_seconds, limit)]
+
+
 def count_marks() -> tuple[int, float]:
-    """Return how many marks there are, and how many seconds ago the oldest was placed.
+    """Return how many deletions are in the middle, and how many seconds ago the oldest began.
 
     The seconds are 0 without any, and after the clock was set back behind the oldest.
     """
-    [(count, oldest, now)] = queries.count_marks.fetch()
+    return _count(queries.count_marks)
+
+
+def count_doubts() -> tuple[int, float]:
+    """Return how many deletions are in doubt, and for how many seconds the oldest has been."""
+    return _count(queries.count_doubts)
+
+
+def _count(statement: Statement) -> tuple[int, float]:
+    [(count, oldest, now)] = statement.fetch()
     seconds = (_instant(now) - _instant(oldest)).total_seconds() if count else 0.0
     return count, max(seconds, 0.0)
+
+
+def sample_schedules(task_id: str, limit: int) -> list[str]:
+    """Return schedules that enabled tasks name, but for this one's; other ones each time."""
+    rows = queries.sample_schedules.fetch(task_id, str(uuid4()), limit)
+    if len(rows) < limit:
+        rows = queries.sample_schedules.fetch(task_id, str(UUID(int=0)), limit)
+    return [row[0] for row in rows]
 
 
 def read_clock() -> datetime:

@@ -1,14 +1,14 @@
 """Deletions that were left in the middle, found by their expired marks and completed."""
 
+from recoup import log
 from recoup.database import statements
 from recoup.database.connection import release
 from recoup.deletion import marks
 from recoup.deletion.staged import Deleter, MarkLost
-from recoup import log
 
 
-def recover(deleter: Deleter, task_id: str) -> None:
-    """Complete a deletion whose mark has expired.
+def recover(deleter: Deleter, task_id: str) -> bool:
+    """Complete a deletion whose mark has expired; False if somebody else does.
 
     Notes as `state` what became of it: `deleted`, or `overtaken` by another.
 
@@ -17,10 +17,13 @@ def recover(deleter: Deleter, task_id: str) -> None:
     """
     mark = marks.take_over(task_id, deleter.lease_seconds)
     if mark is None:
-        return log.note(state="overtaken")
+        log.note(state="overtaken")
+        return False
     standing = statements.find_standing(task_id)
     release()
     try:
         deleter.carry_out(mark, deleter.begin(task_id, standing and standing.schedule_id))
     except MarkLost:
         log.note(state="overtaken")
+        return False
+    return True

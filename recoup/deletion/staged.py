@@ -31,7 +31,7 @@ from recoup.deletion.outcomes import (
     TaskNotFound,
 )
 from recoup.http.deadline import Deadline
-from recoup.trigger.cancel import Cancellation, CancelFailed, CancelReport, TriggerSchedules
+from recoup.trigger.cancel import CancelFailed, Cancellation, CancelReport, TriggerSchedules
 
 # How far the machines' work may lag behind a deadline before another takes over.
 LEASE_MARGIN_SECONDS = 15
@@ -114,9 +114,7 @@ class Deleter:
         if problems:
             raise DeletionNotPossible(" ".join(problems))
 
-    def _acquire(
-        self, task_id: str, requested_by: str | None, cancellation: Cancellation
-    ) -> Mark:
+    def _acquire(self, task_id: str, requested_by: str | None, cancellation: Cancellation) -> Mark:
         """Stage the deletion; where another one is under way, wait for what becomes of it."""
         while cancellation.deadline.left() > SHORTEST_CANCEL_SECONDS:
             log.note(step="stage")
@@ -149,6 +147,8 @@ class Deleter:
             except DatabaseFailed as error:
                 raise DeletionUnfinished from error
             if standing is None:
+                # The row went without us; SQLite without foreign keys leaves the mark.
+                marks.remove(mark)
                 return log.note(state="deleted")
             if standing.token != mark.token:
                 raise MarkLost

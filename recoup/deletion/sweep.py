@@ -53,7 +53,7 @@ def _list(statement: Callable[..., list[str]], *params: object) -> list[str]:
 
 
 def _try(
-    event: str, settle_one: Callable[[Deleter, str], None], deleter: Deleter, task_id: str
+    event: str, settle_one: Callable[[Deleter, str], object], deleter: Deleter, task_id: str
 ) -> Settled:
     reason = None
     with log.record(event, task=task_id) as notes:

@@ -63,9 +63,7 @@ class ScheduleInventory(SchedulesRoute):
     Each method raises `InventoryFailed` where it can't do what it says.
     """
 
-    def __init__(
-        self, api_url: str, secret_key: str, call_seconds: float, **options: Any
-    ) -> None:
+    def __init__(self, api_url: str, secret_key: str, call_seconds: float, **options: Any) -> None:
         super().__init__(api_url, secret_key, **options)
         self._call_seconds = call_seconds
         self._next_at = time.monotonic()

@@ -11,7 +11,6 @@ from uuid import UUID
 
 from marshmallow import EXCLUDE, Schema, fields, post_load, validate
 
-
 # What Trigger.dev calls its schedules.
 SCHEDULE_ID = re.compile(r"sched_\w+", re.ASCII)
 
@@ -69,7 +68,9 @@ class _Generator(_Tolerant):
 class ScheduleSchema(_Tolerant):
     """Loads a `Schedule`."""
 
-    id = fields.String(required=True, validate=validate.Regexp(SCHEDULE_ID.pattern + r"\Z", re.ASCII))
+    id = fields.String(
+        required=True, validate=validate.Regexp(SCHEDULE_ID.pattern + r"\Z", re.ASCII)
+    )
     type = fields.String(load_default="IMPERATIVE")
     task = fields.String(required=True)
     generator = fields.Nested(_Generator, required=True)

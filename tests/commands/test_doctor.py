@@ -185,6 +185,8 @@ def test_a_key_of_the_environment_that_it_should_be_of(
     """Trigger.dev puts it into the key's prefix."""
     standin.secret_key = key
     settings = {"TRIGGER_SECRET_KEY": key, "TRIGGER_ENVIRONMENT": environment}
+    if environment == "preview":
+        settings["TRIGGER_PREVIEW_BRANCH"] = "main"
     code, findings = doctor(DATABASE_URL=sqlite_url, **settings)
     text = f"the key's is {environment}, as it should be"
     assert (code, findings["environment"]) == (0, ("ok", text))

@@ -1,5 +1,6 @@
 """The stand-in of Trigger.dev answers as the real server does, and fails as it is told to."""
 
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -7,8 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import requests
 
+from recoup.demo.messages import ROOT, Request
 from recoup.demo.standin import Fault, StandIn
 
+TASK = "customer-prompt-task"
 TASK_ID = "0d9a3c1e-6a83-4b8c-9d52-6f2c4e1a7b10"
 
 
@@ -29,6 +32,13 @@ def call(trigger: StandIn) -> Iterator[Callable[..., requests.Response]]:
             return session.request(method, f"{trigger.url}/api/v1/schedules{path}", **options)
 
         yield send
+
+
+def wait_until(is_so: Callable[[], object]) -> None:
+    ends = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
 
 
 def test_delete_by_id_answers_the_id_and_then_404(trigger, call):
@@ -68,7 +78,7 @@ def test_get_answers_the_schedule(trigger, call):
 
 def test_put_updates_and_what_is_left_out_is_cleared(trigger, call):
     schedule_id = trigger.add(TASK_ID, timezone="Europe/Berlin")
-    schedule = call("PUT", f"/{schedule_id}", json={"task": "t", "cron": "1 2 * * *"}).json()
+    schedule = call("PUT", f"/{schedule_id}", json={"task": TASK, "cron": "1 2 * * *"}).json()
     assert schedule["id"] == schedule_id
     assert schedule["generator"]["expression"] == "1 2 * * *"
     assert schedule["timezone"] == "UTC"
@@ -76,7 +86,7 @@ def test_put_updates_and_what_is_left_out_is_cleared(trigger, call):
 
 
 def test_put_of_a_missing_id_makes_a_new_schedule_that_its_task_cannot_name(trigger, call):
-    body = {"task": "t", "cron": "* * * * *", "externalId": TASK_ID}
+    body = {"task": TASK, "cron": "* * * * *", "externalId": TASK_ID}
     schedule = call("PUT", "/sched_gone", json=body).json()
     assert schedule["id"] != "sched_gone"
     assert list(trigger.schedules) == [schedule["id"]]
@@ -84,7 +94,7 @@ def test_put_of_a_missing_id_makes_a_new_schedule_that_its_task_cannot_name(trig
 
 
 def test_post_makes_one_schedule_for_a_key(trigger, call):
-    body = {"task": "t", "cron": "* * * * *", "deduplicationKey": TASK_ID}
+    body = {"task": TASK, "cron": "* * * * *", "deduplicationKey": TASK_ID}
     first = call("POST", json=body).json()
     second = call("POST", json={**body, "cron": "0 0 * * *"}).json()
     assert first["id"] == second["id"]
@@ -115,13 +125,13 @@ def test_the_list_is_empty_without_a_deployment(trigger, call):
     schedule_id = trigger.add(TASK_ID)
     trigger.deployed = False
     assert call("GET").json()["data"] == []
-    assert call("GET").json()["pagination"]["count"] == 0
+    assert call("GET").json()["pagination"] == {"currentPage": 1, "totalPages": 1, "count": 0}
     assert call("DELETE", f"/{schedule_id}").status_code == 200
 
 
 def test_a_delete_without_an_id_looks_like_a_success(trigger, call):
     trigger.add(TASK_ID)
-    answer = call("DELETE", "/")
+    answer = call("DELETE")
     assert (answer.status_code, answer.json()["status"]) == (200, 405)
     assert len(trigger.schedules) == 1
 
@@ -146,11 +156,55 @@ def test_an_unknown_path_is_an_html_page(call):
     assert answer.headers["content-type"].startswith("text/html")
 
 
-def test_every_answer_carries_the_rate_limit_in_milliseconds(call):
+def test_every_answer_of_a_route_carries_the_rate_limit_in_milliseconds(call):
     headers = call("GET").headers
-    assert int(headers["x-ratelimit-remaining"]) < int(headers["x-ratelimit-limit"])
-    assert int(headers["x-ratelimit-reset"]) > time.time() * 1000
+    assert int(headers["x-ratelimit-remaining"]) < int(headers["x-ratelimit-limit"]) == 750
+    assert 0 < int(headers["x-ratelimit-reset"]) - time.time() * 1000 <= 10_000
     assert "retry-after" not in headers
+    assert "x-ratelimit-limit" not in call("OPTIONS").headers
+    assert "x-ratelimit-limit" not in call("GET", headers={"authorization": None}).headers
+
+
+def test_answers_come_in_chunks_but_for_those_from_before_the_routes(call):
+    assert call("GET").headers["transfer-encoding"] == "chunked"
+    assert call("DELETE", "/sched_x").headers["transfer-encoding"] == "chunked"
+    keyless = call("GET", headers={"authorization": None})
+    assert int(keyless.headers["content-length"]) == len(keyless.content) == 215
+    assert "content-length" in call("GET", "/").headers
+
+
+def test_an_answer_is_packed_for_those_who_take_it_so(call):
+    assert call("GET", headers={"accept-encoding": "gzip"}).headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in call("GET", headers={"accept-encoding": None}).headers
+
+
+def test_a_head_that_is_too_large_ends_the_connection(call):
+    answer = call("GET", "/" + "k" * 17_000)
+    assert (answer.status_code, answer.content, answer.headers["connection"]) == (431, b"", "close")
+    assert call("GET").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "found"),
+    [
+        ("a%252Fb", {"a/b"}),
+        ("100%25", {"100%"}),
+        ("%2525", {"%"}),
+        ("%25ff", {"%ff"}),
+    ],
+)
+def test_a_key_is_decoded_twice_where_that_is_possible(trigger, call, sent, found):
+    ids = {trigger.add(key): key for key in ("a/b", "a%2Fb", "100%", "%25", "%", "%ff")}
+    answer = call("DELETE", f"/{sent}").json()
+    assert {ids[answer["id"]]} == found == {trigger.requests[0].schedule_id}
+
+
+@pytest.mark.parametrize("dots", [".", "%2e", "x/..", "x/%2E%2e"])
+def test_dot_segments_are_resolved_before_the_route_is_looked_for(trigger, dots):
+    """They leave the collection, which answers a DELETE with 200."""
+    headers = {"authorization": trigger.secret_key}
+    answer = trigger.answer(Request("DELETE", f"{ROOT}/{dots}", headers))
+    assert (answer.status, json.loads(answer.body)["status"]) == (200, 405)
 
 
 def test_requests_are_recorded_as_received(trigger, call):
@@ -224,9 +278,35 @@ def test_a_drip_sends_the_whole_real_answer_slowly(trigger, call, where):
     assert call("DELETE", f"/{schedule_id}").json() == {"id": schedule_id}
 
 
+def test_a_delay_acts_even_if_the_caller_has_gone(trigger, call):
+    schedule_id = trigger.add(TASK_ID)
+    trigger.fail(Fault.delay(0.3))
+    with pytest.raises(requests.ReadTimeout):
+        call("DELETE", f"/{schedule_id}", timeout=0.05)
+    assert schedule_id in trigger.schedules
+    wait_until(lambda: schedule_id not in trigger.schedules)
+
+
+@pytest.mark.parametrize("act", [False, True])
+def test_a_database_error_says_nothing_of_what_was_done(trigger, call, act):
+    schedule_id = trigger.add(TASK_ID)
+    trigger.fail(Fault.database_error(act=act))
+    answer = call("DELETE", f"/{schedule_id}")
+    assert (answer.status_code, answer.json()) == (422, {"error": "Internal Server Error"})
+    assert (schedule_id in trigger.schedules) is not act
+
+
+def test_other_words_are_a_success_that_names_no_schedule(trigger, call):
+    schedule_id = trigger.add(TASK_ID)
+    trigger.fail(Fault.other_words(), Fault.other_words(b"[]"))
+    answers = [call("DELETE", f"/{schedule_id}") for _ in range(2)]
+    assert [(a.status_code, a.json()) for a in answers] == [(200, {"ok": True}), (200, [])]
+    assert schedule_id in trigger.schedules
+
+
 def test_a_drip_outlasts_a_timeout_that_each_byte_renews(trigger, call):
     trigger.add(TASK_ID)
-    trigger.fail(Fault.drip(0.05, act=True, where="body"))
+    trigger.fail(Fault.drip(0.02, act=True, where="body"))
     assert call("DELETE", f"/{TASK_ID}", timeout=0.5).status_code == 200
     assert time.monotonic() - trigger.requests[0].at > 0.5
 
@@ -252,7 +332,11 @@ def test_rate_limited_says_when_to_come_back_in_milliseconds(trigger, call):
     assert answer.status_code == 429
     assert answer.headers["content-type"].startswith("application/problem+json")
     reset = int(answer.headers["x-ratelimit-reset"])
-    assert reset == answer.json()["reset"]
+    problem = answer.json()
+    assert reset == problem["reset"]
+    assert (problem["limit"], problem["remaining"]) == (750, -1)
+    assert answer.headers["x-ratelimit-remaining"] == "0"
+    assert problem["error"].startswith("Rate limit exceeded 0/750 requests remaining. Retry in ")
     assert 0 < reset - time.time() * 1000 <= 30_000
     assert "retry-after" not in answer.headers
 
@@ -265,8 +349,7 @@ def test_a_stop_ends_waits_and_open_connections_and_a_start_takes_the_same_port(
     trigger.always(Fault.hang(60))
     with socket.create_connection(address, 5) as idle, socket.create_connection(address, 5) as busy:
         busy.sendall(f"DELETE /api/v1/schedules/{schedule_id} HTTP/1.1\r\n\r\n".encode())
-        while not trigger.requests:
-            time.sleep(0.01)
+        wait_until(lambda: trigger.requests)
         trigger.stop()
         assert idle.recv(1) == busy.recv(1) == b""
     with pytest.raises(ConnectionRefusedError):
