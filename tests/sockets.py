@@ -97,3 +97,10 @@ def server_context(certificate):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     return context
+
+
+def encrypt(standin, certificate):
+    """Put a stand-in behind TLS; return its address."""
+    server = standin._server
+    server.socket = server_context(certificate).wrap_socket(server.socket, server_side=True)
+    return standin.url.replace("http:", "https:")

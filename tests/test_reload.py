@@ -48,6 +48,11 @@ def break_value(server):
     return "WEB_THREADS: must be a number."
 
 
+def write_half_a_line(server):
+    server.write(WEB_THREADS="'8")
+    return ".env: line 5 can't be read."
+
+
 def leave_out_a_secret(server):
     server.write(PRIVY_PROJECT_SECRET=None)
     return "PRIVY_PROJECT_SECRET: is required."
@@ -94,6 +99,7 @@ def break_the_servers_own_settings(server):
     "spoil",
     [
         break_value,
+        write_half_a_line,
         leave_out_a_secret,
         misspell_a_secret,
         write_another_encoding,

@@ -7,12 +7,14 @@ people. A variable that is set but empty counts as unset.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from io import StringIO
 from typing import Annotated, Any, cast
 from uuid import UUID
 
 import click
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from marshmallow import EXCLUDE, Schema, ValidationError, validates_schema
 from marshmallow.fields import Field
 
@@ -140,12 +142,19 @@ def read_environment() -> dict[str, str | None]:
     """Return `.env` of the current folder with the process's environment laid over it.
 
     Raises:
-        ConfigError: there is a `.env`, and it can't be read.
+        ConfigError: there is a `.env`, and it, or a line of it, can't be read.
     """
     try:
         with open(".env", encoding="utf-8-sig") as file:
-            return {**dotenv_values(stream=file), **os.environ}
+            text = file.read()
     except FileNotFoundError:
         return dict(os.environ)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError({".env": [f"can't be read: {error}."]}) from None
+    # python-dotenv itself goes on without it.
+    wrong = [
+        f"line {b.original.line} can't be read." for b in parse_stream(StringIO(text)) if b.error
+    ]
+    if wrong:
+        raise ConfigError({".env": wrong})
+    return {**dotenv_values(stream=StringIO(text)), **os.environ}

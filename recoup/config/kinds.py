@@ -20,6 +20,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 _TYPE_ERRORS: dict[str, Any] = {"required": "is required.", "invalid": "is not valid."}
 _NUMBER_ERRORS: dict[str, Any] = {"invalid": "must be a number."}
+_SWITCH_ERRORS: dict[str, Any] = {"invalid": "must be true or false."}
+_UUID_ERRORS: dict[str, Any] = {"invalid_uuid": "must be a UUID."}
 _ENCODE = "percent-encode what is special in a password, such as # as %23 and / as %2F."
 _UNUSABLE = f"is not valid; {_ENCODE}"
 _UNKNOWN_OPTION = f"has an option behind ? that Postgres doesn't know: take it out, or {_ENCODE}"
@@ -58,13 +60,12 @@ def seconds(default: float, low: float, high: float) -> fields.Float:
 
 def switch(default: bool) -> fields.Boolean:
     """Return yes or no, in the usual words for them."""
-    errors = {"invalid": "must be true or false."}
-    return fields.Boolean(load_default=default, error_messages=errors)
+    return fields.Boolean(load_default=default, error_messages=_SWITCH_ERRORS)
 
 
 def uuid() -> fields.UUID:
     """Return an id, or none."""
-    return fields.UUID(load_default=None, error_messages={"invalid_uuid": "must be a UUID."})
+    return fields.UUID(load_default=None, error_messages=_UUID_ERRORS)
 
 
 def base_url(default: str) -> fields.String:

@@ -142,7 +142,7 @@ class DeadlineAdapter(HTTPAdapter):
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
         """Look for the trusted certificates; that they are gone is a failed call like others."""
         try:
-            super().cert_verify(*args, **kwargs)
+            super().cert_verify(*args, **kwargs)  # type: ignore[no-untyped-call]
         except OSError as error:
             raise requests.exceptions.SSLError(urllib3.exceptions.SSLError(error)) from error
 
