@@ -91,6 +91,7 @@ def _make_privy(config: Config) -> Privy | None:
         config.privy_jwt_verification_key,
         config.privy_api_url,
         pool_size=config.web_threads,
+        ca_bundle=config.ca_bundle,
     )
 
 

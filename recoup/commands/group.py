@@ -10,6 +10,7 @@ from flask.cli import AppGroup
 
 from recoup import log
 from recoup.database.connection import DatabaseFailed
+from recoup.database.failures import explain
 from recoup.deletion.outcomes import (
     DeletionInDoubt,
     DeletionNotPossible,
@@ -41,7 +42,8 @@ class Group(AppGroup):
             return super().invoke(ctx)
         except (DatabaseFailed, peewee.PeeweeException) as error:
             hint = "; see `recoup doctor`"
-            raise click.ClickException(f"the database failed: {one_line(error)}{hint}") from error
+            said = error if isinstance(error, DatabaseFailed) else explain(error)
+            raise click.ClickException(f"the database failed: {one_line(said)}{hint}") from error
         except TaskNotFound:
             raise click.ClickException("there is no such task; is it deleted already?") from None
         except DELETION_FAILURES as error:

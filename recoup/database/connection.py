@@ -14,6 +14,7 @@ import psycopg
 from playhouse.pool import MaxConnectionsExceeded
 
 from recoup.config import Config
+from recoup.database.failures import explain
 from recoup.database.pool import make_pool
 from recoup.database.postgres import NoConnection, sqlstate
 
@@ -70,6 +71,7 @@ def _run(sql: str, params: tuple[object, ...], outcome: Callable[[Any], T]) -> T
     except peewee.IntegrityError as error:
         raise ConstraintFailed(str(error)) from error
     except FAILURES as error:
+        error.args = (explain(error),)  # in the log too, where the cause is told
         kind = AnswerLost if _answer_is_lost(error) else DatabaseFailed
         release()  # it may be lost, and the thread's next statement needs one that isn't
         raise kind(str(error)) from error

@@ -10,6 +10,7 @@ from typing import Any
 import peewee
 
 from recoup.database.connection import DatabaseFailed, database, is_postgres
+from recoup.database.failures import explain
 from recoup.database.models import HOST_MODELS, MODELS, TaskDeletion
 
 UPGRADE_SECONDS = 600
@@ -25,7 +26,7 @@ def upgrade() -> None:
     try:
         _upgrade_postgres() if is_postgres() else _upgrade_sqlite()
     except (peewee.PeeweeException, OSError) as error:
-        raise DatabaseFailed(str(error)) from error
+        raise DatabaseFailed(explain(error)) from error
 
 
 def _upgrade_sqlite() -> None:
