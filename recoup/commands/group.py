@@ -13,6 +13,8 @@ from recoup import log
 from recoup.database.connection import DatabaseFailed
 from recoup.database.models import Account
 from recoup.deletion.outcomes import (
+    DeletionInDoubt,
+    DeletionNotPossible,
     DeletionPending,
     DeletionRolledBack,
     DeletionUnfinished,
@@ -26,8 +28,10 @@ EXPECTED = (
     DatabaseFailed,
     peewee.PeeweeException,
     TaskNotFound,
-    DeletionRolledBack,
+    DeletionInDoubt,
+    DeletionNotPossible,
     DeletionPending,
+    DeletionRolledBack,
     DeletionUnfinished,
 )
 # Said instead of a result that would lack what this role doesn't see.
