@@ -7,7 +7,7 @@ rows; so each plan is looked at, on tens of thousands.
 import pytest
 
 from benchmarks.seed import seed
-from recoup.database import queries
+from recoup.database import mark_queries, queries
 from recoup.database.built import Statement
 from recoup.database.connection import connect, database, execute, is_postgres, release
 from recoup.database.expressions import clock, clock_plus
@@ -15,6 +15,11 @@ from recoup.database.models import ScheduledAction, TaskDeletion
 from tests.conftest import close_database, make_config
 
 ROWS = 20_000
+THERE = {
+    name: value
+    for name, value in (vars(queries) | vars(mark_queries)).items()
+    if isinstance(value, Statement)
+}
 ID = "aade2bce-55c7-468e-a606-c4e76fb2ea2a"
 STATEMENTS = {
     "account_of_key": ("hash",),
@@ -66,7 +71,7 @@ def _grown(request, tmp_path_factory):
 def test_statement_finds_its_rows_by_an_index(grown, name):
     """No statement on a request's way, nor of a recovery, reads a table whole."""
     explain = "EXPLAIN" if is_postgres() else "EXPLAIN QUERY PLAN"
-    sql, params = getattr(queries, name).bind(*STATEMENTS[name])
+    sql, params = THERE[name].bind(*STATEMENTS[name])
     rows = database.execute_sql(f"{explain} {sql}", params).fetchall()
     release()
     plan = "\n".join(str(row[-1]) for row in rows)
@@ -76,6 +81,5 @@ def test_statement_finds_its_rows_by_an_index(grown, name):
 
 
 def test_no_statement_is_forgotten():
-    """Each one in `queries.py` is looked at here, or named with the reason why not."""
-    there = {name for name, value in vars(queries).items() if isinstance(value, Statement)}
-    assert there == {*STATEMENTS} | WHOLE_TABLE | PLANLESS | OF_THE_HOST
+    """Each one is looked at here, or named with the reason why not."""
+    assert THERE.keys() == {*STATEMENTS} | WHOLE_TABLE | PLANLESS | OF_THE_HOST
