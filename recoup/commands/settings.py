@@ -11,7 +11,10 @@ settings = click.Group("config", help="The settings.")
 
 @settings.command("check")
 def check_config() -> None:
-    """Show each setting, with secrets masked; exit with 1 if any is missing or wrong."""
+    """Show each setting, with secrets masked.
+
+    Exits with 1 if any is missing or wrong.
+    """
     config = Config.load()
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
