@@ -10,6 +10,7 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from recoup import log
+from recoup.database import failures
 from recoup.database.connection import DatabaseFailed
 from recoup.database.models import Account
 from recoup.deletion.outcomes import (
@@ -54,7 +55,8 @@ class Group(AppGroup):
 def explain(error: Exception) -> str:
     """Return the line that tells an operator of one of `EXPECTED`."""
     if isinstance(error, DatabaseFailed | peewee.PeeweeException):
-        return f"the database failed: {one_line(error)}; see `recoup doctor`"
+        said = error if isinstance(error, DatabaseFailed) else failures.explain(error)
+        return f"the database failed: {one_line(said)}; see `recoup doctor`"
     if isinstance(error, TaskNotFound):
         return "there is no such task; is it deleted already?"
     return f"{FAILURES[type(error)]} ({one_line(log.describe(error))})"

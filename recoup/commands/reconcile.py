@@ -12,8 +12,9 @@ from flask.cli import with_appcontext
 
 from recoup import log
 from recoup.commands import report
-from recoup.commands.group import HIDDEN, one_line, services
+from recoup.commands.group import HIDDEN, services
 from recoup.database.connection import FAILURES, DatabaseFailed
+from recoup.database.failures import explain
 from recoup.database.readiness import missing_from_schema
 from recoup.reconcile.backup import read_backup, write_backup
 from recoup.reconcile.drift import Drift, find_drift
@@ -164,7 +165,7 @@ def _explain(error: Exception) -> str:
     with suppress(*FAILURES):
         if missing := missing_from_schema():
             return f"the database lacks {', '.join(missing)}; run `recoup db upgrade`"
-    return f"the database failed: {one_line(error)}; check DATABASE_URL"
+    return f"the database failed: {explain(error)}; check DATABASE_URL"
 
 
 def _say(text: str) -> None:

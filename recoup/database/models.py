@@ -5,6 +5,7 @@ not here, and `migrations/postgres.sql` adds ours.
 """
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import peewee
@@ -142,3 +143,13 @@ HOST_MODELS: tuple[type[peewee.Model], ...] = (
     ScheduledAction,
 )
 MODELS = (*HOST_MODELS, TaskDeletion)
+
+
+def table_name(model: Any) -> str:
+    """Return the name of a model's table."""
+    return str(model._meta.table_name)
+
+
+def column_names(model: Any) -> list[str]:
+    """Return the names of a model's columns."""
+    return list(model._meta.columns)

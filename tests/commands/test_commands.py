@@ -177,6 +177,34 @@ def test_config_check_names_every_problem(run):
     )
 
 
+def test_config_check_warns_of_names_that_look_like_a_mistake(run, tmp_path):
+    """Beside the settings, on stderr; it is no reason to fail, as others may need them."""
+    (tmp_path / ".env").write_text("TRIGGER_SECRT_KEY=tr_hidden\nTRIGGER_PROJECT_ID=hidden\n")
+    code, stdout, stderr = run("recoup", "config", "check", **SECRETS)
+    assert (code, "DATABASE_URL=" in stdout) == (0, True)
+    assert stderr == (
+        "Warning: TRIGGER_PROJECT_ID is not a setting of this service.\n"
+        "Warning: TRIGGER_SECRT_KEY is not a setting of this service; "
+        "is TRIGGER_SECRET_KEY meant?\n"
+    )
+
+
+def test_config_check_warns_beside_the_problems(run):
+    """What is missing may be what is misspelt."""
+    code, _, stderr = run("recoup", "config", "check", TRIGGER_SECRT_KEY="x", RECOUP_ORG="'x'")
+    assert code == 1
+    assert stderr.startswith("Warning: RECOUP_ORG is not a setting of this service; is RECOUP_ORG_")
+    assert "TRIGGER_SECRET_KEY: is required. TRIGGER_SECRT_KEY is set: is it meant" in stderr
+
+
+def test_config_check_names_a_line_that_cannot_be_read(run, tmp_path):
+    """By its number, as it may hold a secret."""
+    (tmp_path / ".env").write_text("WEB_THREADS=9\nWEB_CONCURRENCY 'hidden\n")
+    code, _, stderr = run("recoup", "config", "check", **SECRETS)
+    assert code == 1
+    assert stderr.endswith("  .env: line 2 can't be read.\n")
+
+
 def test_a_dotenv_file_serves_the_command(run, tmp_path):
     """That of the current folder, as for the service."""
     (tmp_path / ".env").write_text("TRIGGER_SECRET_KEY=a\nPRIVY_PROJECT_SECRET=b\nWEB_THREADS=9\n")

@@ -1,4 +1,4 @@
-"""Deletions in doubt: Trigger.dev may have cancelled without saying so, and it settles by itself."""
+"""Deletions in doubt: Trigger.dev may have cancelled without saying so; and how that settles."""
 
 from concurrent.futures import ThreadPoolExecutor
 
