@@ -213,10 +213,7 @@ class TestRecord:
     def test_its_error_is_the_reason_beneath(self, written):
         """Not every exception says more than its name."""
         with pytest.raises(LookupError), log.record("event"):
-            try:
-                raise OSError("disk full")
-            except OSError as error:
-                raise LookupError from error
+            raise LookupError from OSError("disk full")
         with pytest.raises(LookupError), log.record("event"):
             raise LookupError
         errors = [json.loads(line)["error"] for line in written.getvalue().splitlines()]
