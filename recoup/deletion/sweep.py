@@ -64,7 +64,8 @@ def _try(
             log.note(level=logging.WARNING)
         except (DeletionUnfinished, DatabaseFailed) as error:
             reason = str(error.__cause__ or error)
-            log.note(level=logging.ERROR, state="marked", error=reason)
+            log.note(state="marked")
+            log.fail(error)
         finally:
             release()
     metrics.count_settling(event, notes)
