@@ -76,7 +76,7 @@ class Deleter:
             except MarkLost:
                 continue
             except (TaskNotFound, DeletionPending, DatabaseFailed) as error:
-                if not cancellation.report.cancelled:
+                if not cancellation.report.has_begun:
                     raise
                 # We had the mark, and who took it over completes what we had begun.
                 if isinstance(error, TaskNotFound):
@@ -89,6 +89,8 @@ class Deleter:
         def others() -> list[str]:
             try:
                 return statements.sample_schedules(task_id, WITNESSES)
+            except DatabaseFailed as error:
+                raise CancelFailed(f"other tasks could not be looked for: {error}") from error
             finally:
                 release()
 
