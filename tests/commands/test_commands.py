@@ -71,7 +71,7 @@ def test_recover_completes_what_has_expired(recoup, world):
     world.place_mark(expired, lease_seconds=-1)
     world.place_mark(working, lease_seconds=60)
     result = recoup("tasks", "recover")
-    assert (result.exit_code, result.stdout) == (1, f"{expired} deleted\n1 completed, 1 left.\n")
+    assert (result.exit_code, result.stdout) == (1, f"{expired} deleted\n1 settled, 1 left.\n")
     assert [bool(world.row(task)) for task in (expired, working, untouched)] == [False, True, True]
     assert world.schedule_ids(expired) == []
     assert world.mark(working)
@@ -109,7 +109,7 @@ def test_recover_tells_what_is_left(recoup, world, standin):
 def test_recover_with_nothing_to_do_succeeds(recoup):
     """It may run by the clock."""
     result = recoup("tasks", "recover")
-    assert (result.exit_code, result.stdout) == (0, "0 completed, 0 left.\n")
+    assert (result.exit_code, result.stdout) == (0, "0 settled, 0 left.\n")
 
 
 def test_commands_work_as_processes(run, world, standin, database_url):
@@ -127,7 +127,7 @@ def test_commands_work_as_processes(run, world, standin, database_url):
     assert (code, stdout.startswith(f"Task {task_id} is deleted")) == (0, True)
     assert json.loads(stderr)["task"] == task_id
     code, stdout, stderr = run("recoup", "tasks", "recover", **environ)
-    assert (code, stdout) == (0, f"{marked} deleted\n1 completed, 0 left.\n")
+    assert (code, stdout) == (0, f"{marked} deleted\n1 settled, 0 left.\n")
     assert standin.schedules == {}
 
 
