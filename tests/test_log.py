@@ -206,7 +206,18 @@ class TestRecord:
         """A block that raises has its line all the same."""
         with pytest.raises(ZeroDivisionError), log.record("event", zero=0) as notes:
             notes["step"] = 1 / notes["zero"]
-        assert json.loads(written.getvalue())["event"] == "event"
+        line = json.loads(written.getvalue())
+        assert line["event"] == "event"
+        assert (line["level"], line["error"]) == ("error", "ZeroDivisionError: division by zero")
+
+    def test_its_error_is_the_reason_beneath(self, written):
+        """Not every exception says more than its name."""
+        with pytest.raises(LookupError), log.record("event"):
+            raise LookupError from OSError("disk full")
+        with pytest.raises(LookupError), log.record("event"):
+            raise LookupError
+        errors = [json.loads(line)["error"] for line in written.getvalue().splitlines()]
+        assert errors == ["LookupError: disk full", "LookupError"]
 
     def test_an_inner_one_is_a_line_of_its_own(self, written):
         """Notes go to the innermost record."""
