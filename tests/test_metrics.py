@@ -121,7 +121,7 @@ def test_each_attempt_is_counted_by_its_status(client, world, counted):
 
 
 def test_a_schedule_that_was_missing(client, world, counted):
-    """Asked for by its own id and by the task's, both unknown to Trigger.dev."""
+    """The task's key and the schedule that its row names are both unknown to Trigger.dev."""
     owner = world.account()
     task = world.task(owner, schedule=False, trigger_schedule_id="sched_gone")
     delete(client, task, world.key(owner))
@@ -217,8 +217,7 @@ def test_recoveries_are_counted_by_what_became_of_them(app, world, counted):
     """One is completed, one can't be, and their attempts count like any other."""
     owner = world.account()
     stuck, done = world.task(owner), world.task(owner)
-    schedule = world.row(stuck)["trigger_schedule_id"]
-    world.standin.fail(Fault.status(403), schedule_id=schedule)
+    world.standin.fail(Fault.status(403), schedule_id=stuck)
     for task in (stuck, done):
         world.place_mark(task, lease_seconds=-1)
     list(sweep(app.extensions["recoup"].deleter))

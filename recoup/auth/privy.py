@@ -12,6 +12,7 @@ import requests
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from recoup.http.client import Answer, Client
+from recoup.http.failures import in_words
 
 ISSUER = "privy.io"
 CLOCK_SKEW_SECONDS = 10
@@ -60,7 +61,7 @@ class Privy:
         try:
             answer = self._client.send("GET", path, LOOKUP_SECONDS)
         except requests.RequestException as error:
-            raise PrivyFailed(f"Privy: {type(error).__name__}") from error
+            raise PrivyFailed(f"Privy: {in_words(error, LOOKUP_SECONDS)}") from error
         if answer.status == 404:
             raise InvalidToken
         if answer.status != 200:

@@ -81,7 +81,7 @@ def _task_not_found(error: TaskNotFound) -> Answer:
 
 def _failed(error: Exception) -> Answer:
     sentence = next(text for kind, text in FAILURES.items() if isinstance(error, kind))
-    log.note(level=logging.ERROR, error=log.describe(error))
+    log.fail(error)
     return {"status": "error", "error": sentence}, 500
 
 

@@ -84,7 +84,7 @@ def test_recover_goes_on_until_nothing_has_expired(recoup, world, monkeypatch):
     for _ in range(5):
         world.place_mark(world.task(account), lease_seconds=-1)
     result = recoup("tasks", "recover")
-    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "5 completed, 0 left.")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "5 settled, 0 left.")
 
 
 def test_recover_tells_what_is_left(recoup, world, standin):
@@ -93,13 +93,13 @@ def test_recover_tells_what_is_left(recoup, world, standin):
     failing, other = world.task(account), world.task(account)
     world.place_mark(failing, lease_seconds=-2)
     world.place_mark(other, lease_seconds=-1)
-    standin.always(Fault.status(403), schedule_id=world.row(failing)["trigger_schedule_id"])
+    standin.always(Fault.status(403), schedule_id=failing)
     result = recoup("tasks", "recover")
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
+        f"{failing} is left: Trigger.dev answered 403",
         f"{other} deleted",
-        f"{failing} could not be completed; it will be tried again",
-        "1 completed, 1 left.",
+        "1 settled, 1 left.",
     ]
     assert world.row(failing)
     assert world.mark(failing)
