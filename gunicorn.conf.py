@@ -69,7 +69,7 @@ def post_fork(server, worker):
 def post_worker_init(worker):
     """Complete what crashes have left, now and on and on."""
     # Not before `when_ready`: what counts looks for its folder as it is imported.
-    from recoup.deletion.recovery import start_sweeper
+    from recoup.deletion.sweep import start_sweeper
 
     start_sweeper(worker.wsgi.extensions["recoup"].deleter)
 

@@ -54,6 +54,8 @@ class Config:
     trigger_deadline_seconds: float
     trigger_proxy_url: str | None = field(repr=False)
     trigger_task_identifier: str
+    trigger_preview_branch: str | None
+    trigger_trust_missing: bool
     privy_project_secret: str = field(repr=False)
     privy_app_id: str | None
     privy_jwt_verification_key: EllipticCurvePublicKey | None = field(repr=False)
@@ -166,6 +168,10 @@ class _Settings(Schema):
     )
     TRIGGER_PROXY_URL = _text(load_default=None, validate=_http_url)
     TRIGGER_TASK_IDENTIFIER = _text(load_default="customer-prompt-task", validate=_printable)
+    TRIGGER_PREVIEW_BRANCH = _text(load_default=None, validate=_printable)
+    TRIGGER_TRUST_MISSING = fields.Boolean(
+        load_default=False, error_messages={"invalid": "must be true or false."}
+    )
     PRIVY_PROJECT_SECRET = _text(required=True, validate=_printable)
     PRIVY_APP_ID = _text(load_default=None, validate=_printable)
     PRIVY_JWT_VERIFICATION_KEY = _PublicKey(load_default=None)
@@ -183,6 +189,13 @@ class _Settings(Schema):
         missing = [name for name in pair if name in data and data[name] is None]
         if len(missing) == 1:
             raise ValidationError("is required when its partner is set.", missing[0])
+
+    @validates_schema(skip_on_field_errors=False)
+    def _check_branch(self, data: dict[str, Any], **kwargs: Any) -> None:
+        preview = data.get("TRIGGER_SECRET_KEY", "").startswith(TRIGGER_ENVIRONMENTS["preview"])
+        if preview and data.get("TRIGGER_PREVIEW_BRANCH", "wrong") is None:
+            text = "is required with a key of preview (tr_preview_…): the branch it is for."
+            raise ValidationError(text, "TRIGGER_PREVIEW_BRANCH")
 
 
 SETTINGS = tuple(_Settings().fields)

@@ -18,6 +18,7 @@ DELETION_ROUTE = "/api/tasks"
 # What became of a request to delete: the `state` of its line in the log, or one of two others.
 OUTCOMES = ("deleted", "kept", "in doubt", "marked", "refused", "failed")
 RECOVERIES = ("deleted", "marked", "overtaken")
+DOUBTS = ("kept", "deleted", "in doubt", "marked", "overtaken")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 
 _counted = CollectorRegistry()
@@ -43,13 +44,21 @@ _cancel_attempts = Counter(
 )
 _schedules_missing = Counter(
     "recoup_schedules_missing",
-    "Cancels of which Trigger.dev said 404: it knew neither the schedule nor the task.",
+    "Deletions of tasks that name a schedule which was gone, though nobody here had cancelled it.",
     registry=_counted,
 )
 _recoveries = Counter(
     "recoup_recoveries",
     "Deletions that were found in the middle, by what became of them: deleted, marked (tried "
     "in vain, and again later) or overtaken (by another worker).",
+    ["outcome"],
+    registry=_counted,
+)
+_doubts = Counter(
+    "recoup_doubts_settled",
+    "Looks at deletions in doubt, by what was found: kept (the task is whole), deleted (the "
+    "deletion was completed), in doubt (not to be told yet), marked (tried in vain, and again "
+    "later) or overtaken (by a request or another worker).",
     ["outcome"],
     registry=_counted,
 )
@@ -66,6 +75,8 @@ for _outcome in OUTCOMES:
     _series(_deletions, _outcome)
 for _outcome in RECOVERIES:
     _series(_recoveries, _outcome)
+for _outcome in DOUBTS:
+    _series(_doubts, _outcome)
 
 
 def count_request(notes: Mapping[str, Any]) -> None:
@@ -78,9 +89,9 @@ def count_request(notes: Mapping[str, Any]) -> None:
         _count_cancel(notes)
 
 
-def count_recovery(notes: Mapping[str, Any]) -> None:
-    """Count a recovery by what its line in the log says."""
-    _series(_recoveries, notes.get("state", "overtaken")).inc()
+def count_settling(event: str, notes: Mapping[str, Any]) -> None:
+    """Count a `recovery` or a `doubt` by what its line in the log says."""
+    _series(_recoveries if event == "recovery" else _doubts, notes["state"]).inc()
     _count_cancel(notes)
 
 

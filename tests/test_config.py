@@ -57,6 +57,8 @@ def test_two_secrets_are_all_that_must_be_set():
     assert config.trigger_api_url == "https://api.trigger.dev"
     assert config.trigger_deadline_seconds == 8.0
     assert config.trigger_proxy_url is None
+    assert config.trigger_preview_branch is None
+    assert config.trigger_trust_missing is False
     assert config.privy_app_id is None
     assert config.privy_jwt_verification_key is None
     assert config.privy_api_url == "https://api.privy.io"
@@ -74,6 +76,13 @@ def test_two_secrets_are_all_that_must_be_set():
         ("TRIGGER_API_URL", "http://trigger:3030", "http://trigger:3030"),
         ("TRIGGER_DEADLINE_SECONDS", "2.5", 2.5),
         ("TRIGGER_PROXY_URL", "http://user:word@proxy:3128", "http://user:word@proxy:3128"),
+        ("TRIGGER_PREVIEW_BRANCH", "feature/x-1", "feature/x-1"),
+        ("TRIGGER_TRUST_MISSING", "true", True),
+        ("TRIGGER_TRUST_MISSING", "1", True),
+        ("TRIGGER_TRUST_MISSING", "YES", True),
+        ("TRIGGER_TRUST_MISSING", "false", False),
+        ("TRIGGER_TRUST_MISSING", "0", False),
+        ("TRIGGER_TRUST_MISSING", "no", False),
         ("PRIVY_PROJECT_SECRET", "s", "s"),
         ("PRIVY_API_URL", "http://127.0.0.1:9", "http://127.0.0.1:9"),
         ("RECOUP_ORG_ID", "4D3B7A5E-0000-4000-8000-00000000000A", UUID(int=0)),
@@ -119,6 +128,8 @@ def test_an_empty_secret_is_a_missing_one(name):
         ("TRIGGER_DEADLINE_SECONDS", "nan"),
         ("TRIGGER_DEADLINE_SECONDS", "soon"),
         ("TRIGGER_PROXY_URL", "hidden"),
+        ("TRIGGER_PREVIEW_BRANCH", "hidden branch"),
+        ("TRIGGER_TRUST_MISSING", "hidden"),
         ("PRIVY_PROJECT_SECRET", "hiddén"),
         ("PRIVY_API_URL", "hidden"),
         ("RECOUP_ORG_ID", "hidden"),
@@ -237,6 +248,15 @@ def test_another_kind_of_key_is_refused(text):
     assert text not in message
 
 
+def test_a_key_of_preview_comes_with_its_branch():
+    """Trigger.dev answers no call with such a key and without the branch."""
+    key = {"TRIGGER_SECRET_KEY": "tr_preview_hidden"}
+    names, message = refused(**key)
+    assert names == {"TRIGGER_PREVIEW_BRANCH"}
+    assert "tr_preview_…" in message
+    assert load(**key, TRIGGER_PREVIEW_BRANCH="main").trigger_preview_branch == "main"
+
+
 def test_privys_two_settings_come_together():
     """One without the other would refuse every token."""
     assert refused(PRIVY_APP_ID="app")[0] == {"PRIVY_JWT_VERIFICATION_KEY"}
@@ -328,4 +348,5 @@ def test_each_setting_is_described_with_its_default(described):
             assert name in texts
         else:
             told = f"{default:g}" if isinstance(default, float) else str(default)
+            told = told.lower() if isinstance(default, bool) else told
             assert re.search(rf"(?<![\w/]){re.escape(told)}(?![\w/])", texts[name]), name

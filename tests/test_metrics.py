@@ -9,7 +9,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from recoup.app import create_app
-from recoup.deletion.recovery import recover_expired
+from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
 from tests.conftest import close_database, make_config
 from tests.factories import World, delete
@@ -216,7 +216,7 @@ def test_recoveries_are_counted_by_what_became_of_them(app, world, counted):
     world.standin.fail(Fault.status(403), schedule_id=schedule)
     for task in (stuck, done):
         world.place_mark(task, lease_seconds=-1)
-    recover_expired(app.extensions["recoup"].deleter)
+    list(sweep(app.extensions["recoup"].deleter))
     counts = counted()
     assert counts.pop(("recoup_oldest_mark_seconds",)) > 0
     assert counts == {
@@ -233,7 +233,7 @@ def test_a_recovery_that_another_worker_was_faster_at(app, world, counted, monke
     task = world.task(world.account())
     world.place_mark(task, lease_seconds=60)
     monkeypatch.setattr("recoup.database.statements.expired_marks", lambda limit: [task])
-    recover_expired(app.extensions["recoup"].deleter)
+    list(sweep(app.extensions["recoup"].deleter))
     assert counted()[("recoup_recoveries_total", "overtaken")] == 1
 
 

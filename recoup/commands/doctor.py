@@ -88,9 +88,7 @@ def _check_clock() -> Finding:
 
 
 def _check_trigger(config: Config) -> Finding:
-    route = SchedulesRoute(
-        config.trigger_api_url, config.trigger_secret_key, proxy_url=config.trigger_proxy_url
-    )
+    route = SchedulesRoute.of(config)
     try:
         answer = route.look(config.trigger_deadline_seconds)
     except requests.RequestException as error:

@@ -11,6 +11,8 @@ from flask.cli import AppGroup
 from recoup import log
 from recoup.database.connection import DatabaseFailed
 from recoup.deletion.outcomes import (
+    DeletionInDoubt,
+    DeletionNotPossible,
     DeletionPending,
     DeletionRolledBack,
     DeletionUnfinished,
@@ -18,6 +20,14 @@ from recoup.deletion.outcomes import (
 )
 from recoup.web.errors import FAILURES, describe
 from recoup.web.services import Services
+
+DELETION_FAILURES = (
+    DeletionInDoubt,
+    DeletionNotPossible,
+    DeletionPending,
+    DeletionRolledBack,
+    DeletionUnfinished,
+)
 
 
 class Group(AppGroup):
@@ -34,7 +44,7 @@ class Group(AppGroup):
             raise click.ClickException(f"the database failed: {one_line(error)}{hint}") from error
         except TaskNotFound:
             raise click.ClickException("there is no such task; is it deleted already?") from None
-        except (DeletionRolledBack, DeletionPending, DeletionUnfinished) as error:
+        except DELETION_FAILURES as error:
             reason = one_line(describe(error))
             raise click.ClickException(f"{FAILURES[type(error)]} ({reason})") from error
 

@@ -8,7 +8,7 @@ import click
 
 from recoup.auth.authenticator import API_KEY_PREFIX
 from recoup.commands.group import Group, services
-from recoup.database.connection import execute
+from recoup.database.expressions import clock
 from recoup.database.models import Account, AccountApiKey
 
 keys = Group("keys", help="API keys.")
@@ -56,7 +56,7 @@ def create_key(account: UUID, name: str, expires: datetime | None) -> None:
 @click.argument("key_id", type=click.UUID)
 def revoke_key(key_id: UUID) -> None:
     """End the API key with the id KEY_ID, as `keys create` printed it, at once."""
-    count = execute("UPDATE account_api_keys SET expires_at = {now} WHERE id = ?", str(key_id))
-    if not count:
+    revoke = AccountApiKey.update(expires_at=clock()).where(AccountApiKey.id == key_id)
+    if not revoke.execute():
         raise click.ClickException(f"there is no key {key_id}")
     click.echo(f"Key {key_id} is revoked.")

@@ -177,9 +177,4 @@ def _say(text: str) -> None:
 
 def _inventory() -> ScheduleInventory:
     config = services().config
-    return ScheduleInventory(
-        config.trigger_api_url,
-        config.trigger_secret_key,
-        config.trigger_deadline_seconds,
-        proxy_url=config.trigger_proxy_url,
-    )
+    return ScheduleInventory.of(config, call_seconds=config.trigger_deadline_seconds)

@@ -7,7 +7,6 @@ Each statement commits by itself, so nothing is held open while somebody else is
 
 import sqlite3
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import peewee
@@ -54,8 +53,7 @@ def fetch(sql: str, *params: object) -> list[Row]:
 def execute(sql: str, *params: object) -> int:
     """Run one statement and commit it; return how many rows it touched.
 
-    `sql` has `?` for a parameter, `{now}` for the database's clock, `{now_plus}` for that clock
-    and a parameter in seconds, and `{instant}(x)` for an instant that another program wrote.
+    `sql` has the database's own mark for a parameter, or `?` on either database.
 
     Raises:
         ConstraintFailed: a foreign key or unique constraint is against it.
@@ -67,7 +65,7 @@ def execute(sql: str, *params: object) -> int:
 
 def _run(sql: str, params: tuple[object, ...], outcome: Callable[[Any], T]) -> T:
     try:
-        return outcome(database.execute_sql(_translate(sql, is_postgres()), params))
+        return outcome(database.execute_sql(sql.replace("?", database.param), params))
     except peewee.IntegrityError as error:
         raise ConstraintFailed(str(error)) from error
     except FAILURES as error:
@@ -95,24 +93,3 @@ def release() -> None:
 
 def is_postgres() -> bool:
     return isinstance(database.obj, PooledPostgresqlDatabase)
-
-
-@lru_cache
-def _translate(sql: str, postgres: bool) -> str:
-    for token, text in (_POSTGRES if postgres else _SQLITE).items():
-        sql = sql.replace(token, text)
-    return sql
-
-
-_POSTGRES = {
-    "?": "%s",
-    "{now}": "clock_timestamp()",
-    "{now_plus}": "clock_timestamp() + make_interval(secs => %s)",
-    "{instant}": "",
-}
-_SQLITE = {
-    "{now}": "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
-    "{now_plus}": "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ? || ' seconds')",
-    # Text from other programs may carry an offset, and then doesn't compare as it reads.
-    "{instant}": "julianday",
-}

@@ -63,10 +63,8 @@ class ScheduleInventory(SchedulesRoute):
     Each method raises `InventoryFailed` where it can't do what it says.
     """
 
-    def __init__(
-        self, api_url: str, secret_key: str, call_seconds: float, *, proxy_url: str | None = None
-    ) -> None:
-        super().__init__(api_url, secret_key, pool_size=1, proxy_url=proxy_url)
+    def __init__(self, api_url: str, secret_key: str, call_seconds: float, **options: Any) -> None:
+        super().__init__(api_url, secret_key, **options)
         self._call_seconds = call_seconds
         self._next_at = time.monotonic()
 
@@ -137,7 +135,7 @@ class ScheduleInventory(SchedulesRoute):
             outcome = _Outcome()
             attempt = partial(self._attempt, send, outcome)
             verdict = persist(attempt, Deadline(self._call_seconds))
-            if verdict in (Verdict.CANCELLED, Verdict.MISSING):
+            if verdict in (Verdict.SUCCESS, Verdict.MISSING):
                 return outcome.body
             if not 0 < outcome.wait < patience.left():
                 raise InventoryFailed(outcome.explain())
@@ -165,7 +163,7 @@ class ScheduleInventory(SchedulesRoute):
 def _read(answer: Answer, outcome: _Outcome) -> Verdict:
     """Judge an answer; a success must have come whole."""
     verdict = judge(answer)
-    if verdict is not Verdict.CANCELLED:
+    if verdict is not Verdict.SUCCESS:
         return verdict
     try:
         outcome.body = json.loads(answer.body)

@@ -16,6 +16,8 @@ from recoup.auth.privy import PrivyFailed
 from recoup.database.connection import DatabaseFailed
 from recoup.deletion.outcomes import (
     AccessDenied,
+    DeletionInDoubt,
+    DeletionNotPossible,
     DeletionPending,
     DeletionRolledBack,
     DeletionUnfinished,
@@ -30,7 +32,10 @@ Answer = tuple[dict[str, Any], int] | tuple[dict[str, Any], int, dict[str, str]]
 FAILURES = {
     DatabaseFailed: "The database did not answer; nothing was changed. Ask again.",
     PrivyFailed: "The token could not be checked; nothing was changed. Ask again.",
+    DeletionNotPossible: "Deletions are not possible now; nothing was changed.",
     DeletionRolledBack: "The schedule could not be cancelled; the task was kept.",
+    DeletionInDoubt: "The schedule may have been cancelled; within minutes the task is either "
+    "deleted or found whole. Ask again to delete it now.",
     DeletionPending: "The task is being deleted by another request. Ask again.",
     DeletionUnfinished: "The deletion was interrupted; if it has begun, it will be completed.",
     Overloaded: "Too many deletions are under way; nothing was changed. Ask again.",

@@ -19,8 +19,8 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-from recoup.__main__ import main
 from recoup.app import create_app
+from recoup.commands.main import main
 from recoup.database.readiness import missing_from_schema
 from recoup.demo.standin import Fault
 from tests.conftest import close_database, make_config
@@ -39,7 +39,7 @@ def recoup(app):
     """Run a command in this process: `recoup("keys", "revoke", "x")`."""
 
     def invoke(*args):
-        return app.test_cli_runner().invoke(args=args)
+        return app.test_cli_runner().invoke(main, args)
 
     return invoke
 
@@ -444,7 +444,7 @@ def closed_port():
 def test_a_database_that_is_away_is_one_line(command, closed_port):
     """With exit code 1, and without the password."""
     app = create_app(make_config(f"postgresql://u:hidden@127.0.0.1:{closed_port}/x"))
-    line = error_line(app.test_cli_runner().invoke(args=command))
+    line = error_line(app.test_cli_runner().invoke(main, command))
     assert "Connection refused" in line
     assert "hidden" not in line
     close_database()
@@ -455,7 +455,7 @@ def test_a_database_that_was_not_upgraded_is_one_line(command, tmp_path):
     """It says what is missing."""
     (tmp_path / "empty.db").touch()
     app = create_app(make_config(f"sqlite:///{tmp_path}/empty.db"))
-    assert "no such table" in error_line(app.test_cli_runner().invoke(args=command))
+    assert "no such table" in error_line(app.test_cli_runner().invoke(main, command))
     close_database()
 
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from recoup.__main__ import main
+from recoup.commands.main import main
 from recoup.config import SETTINGS
 from recoup.demo.standin import Fault
 from tests.conftest import close_database

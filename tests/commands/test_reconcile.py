@@ -15,6 +15,7 @@ from uuid import uuid4
 import peewee
 import pytest
 
+from recoup.commands.main import main
 from recoup.database.connection import connect, execute, release
 from recoup.database.models import ScheduledAction
 from recoup.demo.standin import Fault
@@ -43,7 +44,7 @@ def recoup(app):
     """Run `recoup tasks …` in this process; see that it shows neither secret nor traceback."""
 
     def invoke(*args):
-        result = app.test_cli_runner().invoke(args=("tasks", *args))
+        result = app.test_cli_runner().invoke(main, ("tasks", *args))
         assert result.exception is None or isinstance(result.exception, SystemExit)
         assert not any(secret in result.output for secret in SECRETS.values())
         return result
@@ -184,7 +185,7 @@ def test_another_task_identifier_may_be_set(app, world, standin):
         schedule["task"] = "other-task"
     config = app.extensions["recoup"].config
     object.__setattr__(config, "trigger_task_identifier", "other-task")
-    result = app.test_cli_runner().invoke(args=("tasks", "reconcile", "--json"))
+    result = app.test_cli_runner().invoke(main, ("tasks", "reconcile", "--json"))
     assert (result.exit_code, reported(result)) == (0, NO_DRIFT)
 
 
@@ -611,7 +612,7 @@ def test_fix_deletes_nothing_where_tasks_may_be_hidden(app, world, standin, acco
         execute(statement)
     release()
     connect(replace_user(app, "half_blind"))
-    result = app.test_cli_runner().invoke(args=("tasks", "reconcile", "--fix", "--yes"))
+    result = app.test_cli_runner().invoke(main, ("tasks", "reconcile", "--fix", "--yes"))
     assert (result.exit_code, len(standin.schedules)) == (2, 2)
     assert "row level security" in result.stderr
     close_database()

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from recoup.app import create_app
 from recoup.database.connection import database, execute, fetch, release
 from recoup.deletion.outcomes import DeletionUnfinished
-from recoup.deletion.recovery import recover_expired
+from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
 from tests.factories import World, delete
@@ -112,7 +112,7 @@ class Histories(RuleBasedStateMachine):
     @rule(faults=st.sampled_from(ALL_FAULTS))
     def recover(self, faults):
         self.play(faults)
-        recover_expired(self.client.application.extensions["recoup"].deleter)
+        list(sweep(self.client.application.extensions["recoup"].deleter))
 
     @rule(task=tasks)
     def host_gives_a_new_schedule(self, task):

@@ -5,11 +5,12 @@ in one transaction that others wait for, so that it may run again and several ti
 """
 
 from importlib.resources import files
+from typing import Any
 
 import peewee
 
 from recoup.database.connection import DatabaseFailed, database, is_postgres
-from recoup.database.models import HOST_MODELS, MODELS
+from recoup.database.models import HOST_MODELS, MODELS, TaskDeletion
 from recoup.database.pool import make_sqlite_file
 
 UPGRADE_SECONDS = 600
@@ -32,6 +33,16 @@ def _upgrade_sqlite() -> None:
     make_sqlite_file(database.obj)
     with database.atomic("IMMEDIATE"):
         database.create_tables(MODELS, safe=True)
+        _add_columns(TaskDeletion)
+
+
+def _add_columns(model: Any) -> None:
+    """Add the columns that an earlier version's table lacks; each may be null."""
+    table = model._meta.table_name
+    there = {column.name for column in database.get_columns(table)}
+    for name, field in model._meta.columns.items():
+        if name not in there:
+            database.execute_sql(f'ALTER TABLE {table} ADD COLUMN "{name}" {field.field_type}')
 
 
 def _upgrade_postgres() -> None:

@@ -12,6 +12,8 @@ CREATE TABLE IF NOT EXISTS task_deletions (
     lease_expires_at timestamptz NOT NULL
 );
 
+ALTER TABLE task_deletions ADD COLUMN IF NOT EXISTS doubtful_since timestamptz;
+
 CREATE INDEX IF NOT EXISTS task_deletions_lease_expires_at ON task_deletions (lease_expires_at);
 
 -- Supabase grants each new table in this schema to whoever has the project's public key.
