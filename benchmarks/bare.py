@@ -17,7 +17,7 @@ from uuid import uuid4
 import psycopg
 
 from recoup.config import Config
-from recoup.database import queries
+from recoup.database import mark_queries, queries
 from recoup.database.connection import connect as choose_database
 
 config = Config.load()
@@ -64,7 +64,7 @@ def app(environ, start_response):
     find_task = queries.find_task.bind(task_id, caller, None)
     schedule_id, allowed = connection.execute(*find_task).fetchone()
     assert allowed
-    connection.execute(*queries.place_mark.bind(task_id, token, caller, lease_seconds))
+    connection.execute(*mark_queries.place_mark.bind(task_id, token, caller, lease_seconds))
     connections.put(connection)
 
     assert cancel(schedule_id) == 200

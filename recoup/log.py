@@ -23,17 +23,28 @@ _record: ContextVar[dict[str, Any] | None] = ContextVar("record", default=None)
 
 @contextmanager
 def record(event: str, **fields: Any) -> Iterator[dict[str, Any]]:
-    """Collect notes, and write them as one line in the end, with `ms`, the time it took."""
+    """Collect notes, and write them as one line in the end, with `ms`, the time it took.
+
+    Where it ends with an exception, that is the line's `error`, and its level.
+    """
     notes: dict[str, Any] = dict(fields)
     token = _record.set(notes)
     started = time.monotonic()
     try:
         yield notes
+    except Exception as error:
+        notes |= {"level": logging.ERROR, "error": describe(error)}
+        raise
     finally:
         _record.reset(token)
         notes["ms"] = round((time.monotonic() - started) * 1000, 1)
         level = notes.pop("level", logging.INFO)
         logger.log(level, event, extra={"fields": notes})
+
+
+def describe(error: Exception) -> str:
+    """Return what a line says of a failure: its name, and the reason beneath it."""
+    return f"{type(error).__name__}: {error.__cause__ or error}".removesuffix(": ")
 
 
 def note(**fields: Any) -> None:

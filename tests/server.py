@@ -126,6 +126,10 @@ class Server:
         self._master().terminate()
         self._master().wait(STOP_SECONDS)
 
+    def reload(self) -> None:
+        """Have it read its settings again, and put new workers in the place of the old."""
+        self._master().send_signal(signal.SIGHUP)
+
     def close(self) -> None:
         """End the server for good and remove its logs."""
         if self._process:

@@ -159,7 +159,7 @@ def delete_all_ways(server, world, standin):
         assert server.delete(task, key).status_code == 200
     standin.fail(Fault.status(401))
     assert server.delete(world.task(owner), key).status_code == 500
-    world.place_mark(world.task(owner), lease_seconds=600)
+    world.place_mark(world.task(owner), lease_seconds=110)
 
 
 @pytest.fixture(name="prometheus", scope="module")

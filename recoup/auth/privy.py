@@ -37,6 +37,7 @@ class Privy:
         api_url: str,
         *,
         pool_size: int = 10,
+        ca_bundle: str | None = None,
     ) -> None:
         self._app_id = app_id
         self._key = verification_key
@@ -45,6 +46,7 @@ class Privy:
             headers={"privy-app-id": app_id},
             auth=(app_id, app_secret),
             pool_size=pool_size,
+            ca_bundle=ca_bundle,
         )
 
     def emails(self, token: str) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """`recoup doctor`: is all there that a deletion needs, and does it fit together?"""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import requests
 from recoup.config import TRIGGER_ENVIRONMENTS, Config, ConfigError
 from recoup.database import statements
 from recoup.database.connection import FAILURES, DatabaseFailed, connect, is_postgres, release
+from recoup.database.failures import explain
 from recoup.database.readiness import missing_from_schema
 from recoup.trigger.route import SchedulesRoute
 
@@ -64,7 +66,7 @@ def _check_database() -> Finding:
     try:
         missing = missing_from_schema()
     except FAILURES as error:
-        return Finding("failed", "database", f"can't be reached: {' '.join(str(error).split())}")
+        return Finding("failed", "database", f"can't be reached: {explain(error)}")
     if missing:
         text = f"lacks {', '.join(missing)}: run `recoup db upgrade`"
         return Finding("failed", "database", text)
@@ -92,7 +94,8 @@ def _check_trigger(config: Config) -> Finding:
     try:
         answer = route.look(config.trigger_deadline_seconds)
     except requests.RequestException as error:
-        text = f"{config.trigger_api_url} can't be reached: {_reason(error)}"
+        reason = _reason(error)
+        text = f"{config.trigger_api_url} can't be reached: {reason}{_advise(config, reason)}"
         return Finding("failed", "Trigger.dev", text)
     if answer.status in (401, 403):
         text = f"refuses TRIGGER_SECRET_KEY, with status {answer.status}"
@@ -112,6 +115,15 @@ def _reason(error: requests.RequestException) -> str:
     """Name what happened, without urllib3's words about how often it was tried."""
     cause = error.args[0] if error.args else ""
     return f"{type(error).__name__}: {getattr(cause, 'reason', cause)}"
+
+
+def _advise(config: Config, reason: str) -> str:
+    """Name the setting that says whom to trust, where the certificate isn't trusted."""
+    if not re.search("self.signed certificate|unable to get local issuer", reason):
+        return ""
+    if config.ca_variable:
+        return f"; the file of {config.ca_variable} lacks the authority that signed it"
+    return "; set REQUESTS_CA_BUNDLE to a file with the authority that signed it"
 
 
 def _check_environment(config: Config) -> Finding:

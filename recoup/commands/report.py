@@ -8,6 +8,17 @@ from recoup.reconcile.drift import Drift
 
 # What is told of a mismatch.
 _NAMES = ("schedule_id", "task_id")
+# What a person can do about what --fix leaves. Upstream makes a schedule for an enabled task that
+# names none; one that is gone but named, it would make again under a key that isn't the task's.
+ADVICE = {
+    "dead_tasks": """\
+A dead task never runs. Either delete it: recoup tasks delete TASK. Or have its schedule made
+again: set trigger_schedule_id in its row to NULL, then PATCH /api/tasks with its id,
+"enabled": true and its "timezone", which went with the schedule.""",
+    "duplicates": """\
+A duplicate runs its task once more each time. Delete the schedule in Trigger.dev's dashboard;
+where all schedules of a task are listed, keep the one with the right time and time zone.""",
+}
 
 
 def as_json(drift: Drift) -> str:
@@ -23,7 +34,7 @@ def as_json(drift: Drift) -> str:
 
 
 def as_table(drift: Drift, count: int) -> str:
-    """Return a line for each mismatch below a heading, and a last one that counts them."""
+    """Return a line for each mismatch below a heading, advice, and a last line that counts them."""
     lines = [
         f"{click.style(_words(kind, 1).ljust(9), fg='yellow')}  "
         f"{_text(m.schedule_id, 27)}  {_text(m.task_id)}"
@@ -33,7 +44,8 @@ def as_table(drift: Drift, count: int) -> str:
     heading = [f"{'DRIFT':9}  {'SCHEDULE':27}  TASK"] if lines else []
     counts = count_kinds(drift) or "No drift"
     compared = f"{count} {_words('schedules', count)} compared."
-    return "\n".join([*heading, *lines, f"{counts}; {compared}"])
+    advice = [f"\n{text}\n" for kind, text in ADVICE.items() if drift[kind]]
+    return "\n".join([*heading, *lines, *advice, f"{counts}; {compared}"])
 
 
 def count_kinds(drift: Drift) -> str:

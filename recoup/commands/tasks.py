@@ -1,11 +1,10 @@
 """The commands `recoup tasks …`."""
 
 import sys
-from uuid import UUID
 
 import click
 
-from recoup import log
+from recoup.commands.delete import delete_tasks
 from recoup.commands.group import Group, services
 from recoup.commands.reconcile import reconcile_tasks, restore_schedules
 from recoup.database.statements import count_doubts, count_marks
@@ -15,20 +14,6 @@ from recoup.deletion.sweep import sweep
 EVERY = 1_000_000
 
 tasks = Group("tasks", help="Tasks and their deletions.")
-
-
-@tasks.command("delete")
-@click.argument("task_id", type=click.UUID)
-def delete_task(task_id: UUID) -> None:
-    """Delete a task and its schedule.
-
-    The same deletion as the route's, but of any account's task.
-    """
-    with log.record("command", command="tasks delete") as notes:
-        services().deleter.delete(str(task_id), None)
-    click.echo(f"Task {task_id} is deleted.")
-    if notes["missing"]:
-        click.echo("Trigger.dev knew no schedule of it; see `recoup tasks reconcile`.")
 
 
 @tasks.command("recover")
@@ -49,5 +34,6 @@ def recover_tasks() -> None:
         sys.exit(1)
 
 
+tasks.add_command(delete_tasks)
 tasks.add_command(reconcile_tasks)
 tasks.add_command(restore_schedules)

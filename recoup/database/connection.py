@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 import peewee
 import psycopg
-from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
+from playhouse.pool import MaxConnectionsExceeded
 
 from recoup.config import Config
+from recoup.database.failures import explain
 from recoup.database.pool import make_pool
+from recoup.database.postgres import NoConnection, sqlstate
 
 database = peewee.DatabaseProxy()
 
@@ -69,6 +71,7 @@ def _run(sql: str, params: tuple[object, ...], outcome: Callable[[Any], T]) -> T
     except peewee.IntegrityError as error:
         raise ConstraintFailed(str(error)) from error
     except FAILURES as error:
+        error.args = (explain(error),)  # in the log too, where the cause is told
         kind = AnswerLost if _answer_is_lost(error) else DatabaseFailed
         release()  # it may be lost, and the thread's next statement needs one that isn't
         raise kind(str(error)) from error
@@ -80,9 +83,9 @@ def _answer_is_lost(error: Exception) -> bool:
     What Postgres says has an SQLSTATE, and so has a pooler's word that it lost the server;
     SQLite is no server.
     """
-    said = getattr(getattr(error, "orig", error), "sqlstate", None)
+    said = sqlstate(error)
     unknown = said is None or said.startswith("08") or said == "40003"
-    return is_postgres() and not database.is_closed() and unknown
+    return is_postgres() and not isinstance(error, NoConnection) and unknown
 
 
 def release() -> None:
@@ -92,4 +95,4 @@ def release() -> None:
 
 
 def is_postgres() -> bool:
-    return isinstance(database.obj, PooledPostgresqlDatabase)
+    return isinstance(database.obj, peewee.PostgresqlDatabase)

@@ -63,7 +63,10 @@ def _hidden_tables() -> list[str]:
 
 def _read_only() -> list[str]:
     [(setting,)] = fetch_rows("SELECT current_setting('transaction_read_only')")
-    return ["The session is read-only."] if setting == "on" else []
+    if setting != "on":
+        return []
+    database.close_idle()  # one that was opened in a read-only time stays so
+    return ["The session is read-only."]
 
 
 def _forbidding_keys() -> list[str]:

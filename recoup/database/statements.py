@@ -1,8 +1,8 @@
 """The statements of a deletion: a function each, which may raise `DatabaseFailed`.
 
-They run with every request, so their queries, in `queries.py`, are built once; everything else
-uses the models as usual. To add one, write its query there, with an argument for each value that
-comes with a call, and here, under the same name, the function that runs it:
+They run with every request, so their queries, in `queries.py` and `mark_queries.py`, are built
+once; everything else uses the models as usual. To add one, write its query there, with an argument
+for each value that comes with a call, and here, under the same name, the function that runs it:
 
     @Statement
     def remove_mark(task_id: Node, token: Node) -> peewee.BaseQuery:
@@ -11,7 +11,7 @@ comes with a call, and here, under the same name, the function that runs it:
         )
 
     def remove_mark(task_id: str, token: str) -> bool:
-        return queries.remove_mark.execute(task_id, token) == 1
+        return mark_queries.remove_mark.execute(task_id, token) == 1
 
 `tests/database/test_plans.py` then asks for its plan. Values go in unconverted: ids are canonical
 UUID text, which both databases take for their own type.
@@ -22,7 +22,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
-from recoup.database import queries
+from recoup.database import mark_queries, queries
 from recoup.database.built import Statement
 
 
@@ -70,38 +70,38 @@ def place_mark(task_id: str, token: str, caller: str | None, lease_seconds: floa
     Raises:
         ConstraintFailed: there is no such task any more.
     """
-    return queries.place_mark.execute(task_id, token, caller, lease_seconds) == 1
+    return mark_queries.place_mark.execute(task_id, token, caller, lease_seconds) == 1
 
 
 def mark_has_expired(task_id: str) -> bool | None:
     """Return whether the task's mark is free to be taken over; None if there is no mark."""
-    rows = queries.mark_has_expired.fetch(task_id)
+    rows = mark_queries.mark_has_expired.fetch(task_id)
     return bool(rows[0][0]) if rows else None
 
 
 def take_over_mark(task_id: str, token: str, lease_seconds: float) -> bool:
     """Put our token on an expired mark; of several that try at once, one succeeds."""
-    return queries.take_over_mark.execute(task_id, token, lease_seconds) == 1
+    return mark_queries.take_over_mark.execute(task_id, token, lease_seconds) == 1
 
 
 def take_over_doubt(task_id: str, token: str, lease_seconds: float) -> bool:
     """Put our token on a doubtful mark, which then is one like any other."""
-    return queries.take_over_doubt.execute(task_id, token, lease_seconds) == 1
+    return mark_queries.take_over_doubt.execute(task_id, token, lease_seconds) == 1
 
 
 def turn_doubtful(task_id: str, token: str) -> bool:
     """Turn our mark doubtful, from now on; False if it is no longer ours."""
-    return queries.turn_doubtful.execute(task_id, token) == 1
+    return mark_queries.turn_doubtful.execute(task_id, token) == 1
 
 
 def claim_doubt(task_id: str, token: str, age_seconds: float, lease_seconds: float) -> bool:
     """Put our token on a doubt of that age that nobody looks at; it stays a doubt."""
-    return queries.claim_doubt.execute(task_id, token, -age_seconds, lease_seconds) == 1
+    return mark_queries.claim_doubt.execute(task_id, token, -age_seconds, lease_seconds) == 1
 
 
 def go_forward(task_id: str, token: str, lease_seconds: float) -> bool:
     """End the doubt of our mark, for the deletion to be completed; False if it isn't ours."""
-    return queries.go_forward.execute(task_id, token, lease_seconds) == 1
+    return mark_queries.go_forward.execute(task_id, token, lease_seconds) == 1
 
 
 def remove_task(task_id: str, schedule_id: str | None, token: str) -> bool:
@@ -111,17 +111,17 @@ def remove_task(task_id: str, schedule_id: str | None, token: str) -> bool:
 
 def remove_mark(task_id: str, token: str) -> bool:
     """Take our mark off the task; False if it is no longer ours."""
-    return queries.remove_mark.execute(task_id, token) == 1
+    return mark_queries.remove_mark.execute(task_id, token) == 1
 
 
 def expired_marks(limit: int) -> list[str]:
     """Return the tasks whose marks have expired, the longest expired first."""
-    return [str(row[0]) for row in queries.expired_marks.fetch(limit)]
+    return [str(row[0]) for row in mark_queries.expired_marks.fetch(limit)]
 
 
 def old_doubts(age_seconds: float, limit: int) -> list[str]:
     """Return the tasks of doubts of that age that nobody looks at, the oldest first."""
-    return [str(row[0]) for row in queries.old_doubts.fetch(-age_seconds, limit)]
+    return [str(row[0]) for row in mark_queries.old_doubts.fetch(-age_seconds, limit)]
 
 
 def count_marks() -> tuple[int, float]:
@@ -129,12 +129,12 @@ def count_marks() -> tuple[int, float]:
 
     The seconds are 0 without any, and after the clock was set back behind the oldest.
     """
-    return _count(queries.count_marks)
+    return _count(mark_queries.count_marks)
 
 
 def count_doubts() -> tuple[int, float]:
     """Return how many deletions are in doubt, and for how many seconds the oldest has been."""
-    return _count(queries.count_doubts)
+    return _count(mark_queries.count_doubts)
 
 
 def _count(statement: Statement) -> tuple[int, float]:

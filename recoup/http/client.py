@@ -36,9 +36,10 @@ class Client:
         auth: tuple[str, str] | None = None,
         pool_size: int = 10,
         proxy_url: str | None = None,
+        ca_bundle: str | None = None,
     ) -> None:
         # True, or the file of the certificates that are trusted instead of the usual ones.
-        self.verify: bool | str = True
+        self.verify: bool | str = ca_bundle or True
         self._adapter = DeadlineAdapter(pool_connections=2, pool_maxsize=pool_size)
         self._proxies = {"http": proxy_url, "https": proxy_url} if proxy_url else {}
         request = requests.Request("GET", base_url.rstrip("/"), headers=headers, auth=auth)

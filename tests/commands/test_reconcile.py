@@ -2,12 +2,8 @@
 
 import json
 import os
-import pty
 import re
-import select
 import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -21,13 +17,11 @@ from recoup.database.models import ScheduledAction
 from recoup.demo.standin import Fault
 from recoup.reconcile import drift as reconcile
 from recoup.trigger import inventory
+from tests.commands.programs import RECOUP, SECONDS, SECRETS, on_a_terminal
 from tests.conftest import close_database
 from tests.factories import delete
 from tests.trigger.test_inventory import meanwhile
 
-RECOUP = str(Path(sys.executable).with_name("recoup"))
-SECRETS = {"TRIGGER_SECRET_KEY": "tr_dev_standin", "PRIVY_PROJECT_SECRET": "secret-of-the-tests"}
-SECONDS = 60
 NO_DRIFT = {"orphans": [], "dead_tasks": [], "lost_ids": [], "duplicates": []}
 
 
@@ -513,33 +507,6 @@ def test_a_restore_that_fails_says_why(recoup, standin, account, orphan):
 
 
 # On a terminal, as programs of their own
-
-
-def on_a_terminal(command, answer, **environ):
-    """Run a command on a terminal; return its exit code and all that it has shown."""
-    terminal, its_end = pty.openpty()
-    process = subprocess.Popen(
-        command,
-        stdin=its_end,
-        stdout=its_end,
-        stderr=its_end,
-        env={"PATH": os.defpath, "TERM": "xterm", **environ},
-    )
-    os.close(its_end)
-    shown, end = b"", time.monotonic() + SECONDS
-    try:
-        while time.monotonic() < end:
-            if select.select([terminal], [], [], 0.1)[0]:
-                shown += os.read(terminal, 4096)
-            if b"[y/N]" in shown and answer:
-                os.write(terminal, answer)
-                answer = b""
-    except OSError:  # the other end is closed
-        pass
-    finally:
-        process.kill() if time.monotonic() >= end else None
-        os.close(terminal)
-    return process.wait(), shown.decode()
 
 
 @pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 1), (b"\n", 1)])

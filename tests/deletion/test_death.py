@@ -18,7 +18,9 @@ import psycopg
 import pytest
 import requests
 
-from recoup.database.connection import execute, is_postgres, release
+from recoup.database.connection import is_postgres, release
+from recoup.database.expressions import clock_plus
+from recoup.database.models import TaskDeletion
 from recoup.demo.standin import Fault
 from tests.conftest import close_database
 from tests.server import REPOSITORY, Server
@@ -68,7 +70,7 @@ class Stage:
 
     def expire(self):
         """Let the lease of the mark run out now, and not in three quarters of a minute."""
-        execute("UPDATE task_deletions SET lease_expires_at = {now_plus} WHERE TRUE", -1)
+        TaskDeletion.update(lease_expires_at=clock_plus(-1)).execute()
         release()
 
     def recover(self):

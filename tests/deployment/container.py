@@ -12,6 +12,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from tests.pod import Pod
 from tests.server import REPOSITORY, STOP_SECONDS, Server
 
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text().splitlines()
@@ -78,7 +79,7 @@ def build(folder: Path) -> Path:
     return image
 
 
-class Container(Server):
+class Container(Pod):
     """A `Server` from such a folder, with a folder for its database."""
 
     def __init__(self, image: Path, data: Path, shared_memory: bool, **settings: str) -> None:
@@ -100,12 +101,8 @@ class Container(Server):
 
     def pid(self) -> int:
         """Return the process id of gunicorn's master, as it is outside."""
-        [pid] = super().workers()
+        [pid] = Server.workers(self)
         return pid
-
-    def workers(self) -> list[int]:
-        """Return the process ids of the workers, as they are outside."""
-        return [child for pid in super().workers() for child in _children(pid)]
 
     def stop(self) -> None:
         """Send what `STOPSIGNAL` names, and wait for the end."""
@@ -115,10 +112,6 @@ class Container(Server):
     def exit_code(self) -> int | None:
         """Return the exit code of gunicorn's master, None while it runs."""
         return self._master().poll()
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @cache

@@ -16,6 +16,8 @@ from recoup.auth.privy import PrivyFailed
 from recoup.database.connection import ConstraintFailed, DatabaseFailed
 from recoup.deletion.outcomes import (
     AccessDenied,
+    DeletionInDoubt,
+    DeletionNotPossible,
     DeletionPending,
     DeletionRolledBack,
     DeletionUnfinished,
@@ -31,6 +33,11 @@ CANARY = "postgresql://admin:hunter2@10.0.0.7"
 FAILED = {
     DatabaseFailed: "The database did not answer; nothing was changed. Ask again.",
     PrivyFailed: "The token could not be checked; nothing was changed. Ask again.",
+    DeletionNotPossible: "Deletions are not possible now; nothing was changed.",
+    DeletionInDoubt: (
+        "The schedule may have been cancelled; within minutes the task is either deleted or found "
+        "whole. Ask again to delete it now."
+    ),
     DeletionRolledBack: "The schedule could not be cancelled; the task was kept.",
     DeletionPending: "The task is being deleted by another request. Ask again.",
     DeletionUnfinished: ("The deletion was interrupted; if it has begun, it will be completed."),

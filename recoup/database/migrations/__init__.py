@@ -10,8 +10,8 @@ from typing import Any
 import peewee
 
 from recoup.database.connection import DatabaseFailed, database, is_postgres
+from recoup.database.failures import explain
 from recoup.database.models import HOST_MODELS, MODELS, TaskDeletion
-from recoup.database.pool import make_sqlite_file
 
 UPGRADE_SECONDS = 600
 LOCK_KEY = 5_702_887  # an advisory lock number that is ours alone
@@ -26,11 +26,11 @@ def upgrade() -> None:
     try:
         _upgrade_postgres() if is_postgres() else _upgrade_sqlite()
     except (peewee.PeeweeException, OSError) as error:
-        raise DatabaseFailed(str(error)) from error
+        raise DatabaseFailed(explain(error)) from error
 
 
 def _upgrade_sqlite() -> None:
-    make_sqlite_file(database.obj)
+    database.make_file()
     with database.atomic("IMMEDIATE"):
         database.create_tables(MODELS, safe=True)
         _add_columns(TaskDeletion)

@@ -4,26 +4,48 @@
 -- long transaction with every other program queueing behind us.
 SET LOCAL lock_timeout = '2s';
 
-CREATE TABLE IF NOT EXISTS task_deletions (
-    task_id uuid PRIMARY KEY REFERENCES scheduled_actions (id) ON DELETE CASCADE,
-    token uuid NOT NULL,
-    requested_by uuid,
-    requested_at timestamptz NOT NULL,
-    lease_expires_at timestamptz NOT NULL
-);
-
-ALTER TABLE task_deletions ADD COLUMN IF NOT EXISTS doubtful_since timestamptz;
-
-CREATE INDEX IF NOT EXISTS task_deletions_lease_expires_at ON task_deletions (lease_expires_at);
-
--- Supabase grants each new table in this schema to whoever has the project's public key.
-ALTER TABLE task_deletions ENABLE ROW LEVEL SECURITY;
-
 DO $$
 DECLARE
     api_role name;
 BEGIN
-    FOR api_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
+    -- Each step asks the catalogue first: it would lock its table even with nothing to do, and
+    -- fail beside a backup that runs or hold up a deletion.
+    IF to_regclass('task_deletions') IS NULL THEN
+        CREATE TABLE task_deletions (
+            task_id uuid PRIMARY KEY REFERENCES scheduled_actions (id) ON DELETE CASCADE,
+            token uuid NOT NULL,
+            requested_by uuid,
+            requested_at timestamptz NOT NULL,
+            lease_expires_at timestamptz NOT NULL
+        );
+    END IF;
+
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = 'task_deletions'::regclass AND attname = 'doubtful_since'
+    ) THEN
+        ALTER TABLE task_deletions ADD COLUMN doubtful_since timestamptz;
+    END IF;
+
+    IF to_regclass('task_deletions_lease_expires_at') IS NULL THEN
+        CREATE INDEX task_deletions_lease_expires_at ON task_deletions (lease_expires_at);
+    END IF;
+
+    -- Supabase grants each new table in this schema to whoever has the project's public key.
+    IF NOT (SELECT relrowsecurity FROM pg_class WHERE oid = 'task_deletions'::regclass) THEN
+        ALTER TABLE task_deletions ENABLE ROW LEVEL SECURITY;
+    END IF;
+
+    FOR api_role IN
+        SELECT r.rolname FROM pg_roles r
+        WHERE r.rolname IN ('anon', 'authenticated') AND EXISTS (
+            SELECT FROM pg_class c, aclexplode(c.relacl) granted
+            WHERE c.oid = 'task_deletions'::regclass AND granted.grantee = r.oid
+            UNION ALL
+            SELECT FROM pg_attribute a, aclexplode(a.attacl) granted
+            WHERE a.attrelid = 'task_deletions'::regclass AND granted.grantee = r.oid
+        )
+    LOOP
         EXECUTE 'REVOKE ALL ON task_deletions FROM ' || quote_ident(api_role);
     END LOOP;
 
