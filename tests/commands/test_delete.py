@@ -54,7 +54,7 @@ def test_a_cancel_that_fails_keeps_the_task(recoup, world, standin):
     assert "403" in line
     logged = json.loads(result.stderr.splitlines()[0])
     assert (logged["level"], logged["state"]) == ("error", "kept")
-    assert "403" in logged["error"]
+    assert "403" in logged["reason"]
     assert (world.row(task_id), world.mark(task_id)) == (before, None)
     assert len(world.schedule_ids(task_id)) == 1
 
