@@ -16,11 +16,12 @@ from recoup.database.scope import may_act_for
 @Statement
 def find_key(key_hash: Node) -> peewee.BaseQuery:
     expires_at = AccountApiKey.expires_at
-    expired = expires_at.is_null(False) & (instant(expires_at) <= instant(clock()))
+    # Null where another program has written no instant, which then counts as over.
+    valid = expires_at.is_null() | (instant(expires_at) > instant(clock()))
     return (
-        AccountApiKey.select(AccountApiKey.id, AccountApiKey.account, expired)
+        AccountApiKey.select(AccountApiKey.id, AccountApiKey.account, valid)
         .where(AccountApiKey.key_hash == key_hash, AccountApiKey.account.is_null(False))
-        .order_by(expired)
+        .order_by(valid.desc())
         .limit(1)
     )
 

@@ -50,7 +50,7 @@ class Standing(NamedTuple):
 def find_key(key_hash: str) -> Key | None:
     """Return the API key with this hash; of several, one that has not expired."""
     rows = queries.find_key.fetch(key_hash)
-    return Key(str(rows[0][0]), str(rows[0][1]), bool(rows[0][2])) if rows else None
+    return Key(str(rows[0][0]), str(rows[0][1]), not rows[0][2]) if rows else None
 
 
 def account_of_email(email: str) -> str | None:
