@@ -40,7 +40,7 @@ _COUNTERS = {
         ["outcome"],
     ),
     "recoup_log_lines_dropped": (
-        "Lines of the log that were dropped, as nobody read those before them.",
+        "Lines of the log that were dropped, as nobody read the log.",
         [],
     ),
 }
@@ -67,11 +67,6 @@ def count_recovery(notes: Mapping[str, Any]) -> None:
     """Count a recovery by what its line in the log says."""
     _count("recoup_recoveries", notes.get("state", "overtaken"))
     _count_cancel(notes)
-
-
-def count_dropped_lines(lines: int) -> None:
-    """Count lines that the log has dropped."""
-    counts.add(("recoup_log_lines_dropped",), lines)
 
 
 def _count_cancel(notes: Mapping[str, Any]) -> None:
