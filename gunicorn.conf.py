@@ -6,20 +6,24 @@ from contextlib import suppress as _suppress
 
 from recoup.config import Config as _Config
 from recoup.config import ConfigError as _ConfigError
+from recoup.config import find_doubts as _find_doubts
+from recoup.config import read_environment as _read_environment
 
 # Imported by the master, so that its workers count in the same memory.
 from recoup.counts import ROWS as _ROWS
 from recoup.counts import counts as _counts
+from recoup.web import serving as _serving
 
 try:
-    _config = _Config.load()
+    _environ = _read_environment()
+    _config = _Config.load(_environ)
 except _ConfigError as _error:
     raise SystemExit(f"Error: {_error.message}") from None
 
 wsgi_app = "wsgi:app"
 
-# A port that is named is for others to reach; behind a proxy on this machine none need be.
-bind = f"0.0.0.0:{_config.port}" if _config.port else "127.0.0.1:8000"
+# Without a port that is named, this machine alone can reach it, as a proxy on it does.
+bind = _serving.find_addresses(_config.host, _config.port)
 
 workers = _config.web_concurrency
 threads = _config.web_threads
@@ -50,6 +54,18 @@ preload_app = False
 control_socket_disable = True
 
 
+def on_starting(server):
+    """Outlive a reload that can't be done."""
+    _serving.keep_serving(server)
+    on_reload(server)
+
+
+def on_reload(server):
+    """Name what looks like a mistake."""
+    for doubt in _find_doubts(_environ):
+        server.log.warning(doubt)
+
+
 def pre_fork(server, worker):
     """Choose the core that the fewest workers have, and a row of counts that none has."""
     others = server.WORKERS.values()
@@ -60,8 +76,9 @@ def pre_fork(server, worker):
 
 
 def post_fork(server, worker):
-    """Count in that row, and keep to that core, where the cores come out even."""
+    """Count in that row, with the settings that were checked; keep to that core, if even."""
     _counts.take_row(worker.row)
+    _serving.config = _config
     if len(_cores) > 1 and server.num_workers % len(_cores) == 0:
         with _suppress(OSError):  # it may be gone, and a worker that can't boot ends the server
             _os.sched_setaffinity(0, {worker.core})
@@ -70,6 +87,6 @@ def post_fork(server, worker):
 def post_worker_init(worker):
     """Complete what crashes have left, now and on and on."""
     # Not for the master, which has no use for it.
-    from recoup.deletion.recovery import start_sweeper
+    from recoup.deletion.sweep import start_sweeper
 
     start_sweeper(worker.wsgi.extensions["recoup"].deleter)

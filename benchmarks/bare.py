@@ -17,8 +17,8 @@ from uuid import uuid4
 import psycopg
 
 from recoup.config import Config
-from recoup.database import statements
-from recoup.database.connection import _translate
+from recoup.database import mark_queries, queries
+from recoup.database.connection import connect as choose_database
 
 config = Config.load()
 trigger = urlsplit(config.trigger_api_url)
@@ -30,15 +30,7 @@ connections = queue.LifoQueue()
 for _ in range(config.database_pool_size):
     connections.put(None)
 
-ACCOUNT_OF_KEY, FIND_TASK, PLACE_MARK, REMOVE_TASK = (
-    _translate(sql, postgres)
-    for sql in (
-        statements.ACCOUNT_OF_KEY,
-        statements.FIND_TASK,
-        statements.PLACE_MARK,
-        statements.REMOVE_TASK,
-    )
-)
+choose_database(config)  # it says which one the statements are built for
 
 
 def connect():
@@ -68,17 +60,17 @@ def app(environ, start_response):
     token = str(uuid4())
 
     connection = connections.get() or connect()
-    caller = str(connection.execute(ACCOUNT_OF_KEY, (key_hash,)).fetchone()[0])
-    arguments = (caller, caller, None, task_id)
-    schedule_id, allowed = connection.execute(FIND_TASK, arguments).fetchone()
+    caller = str(connection.execute(*queries.find_key.bind(key_hash)).fetchone()[1])
+    find_task = queries.find_task.bind(task_id, caller, None)
+    schedule_id, allowed = connection.execute(*find_task).fetchone()
     assert allowed
-    connection.execute(PLACE_MARK, (task_id, token, caller, lease_seconds))
+    connection.execute(*mark_queries.place_mark.bind(task_id, token, caller, lease_seconds))
     connections.put(connection)
 
     assert cancel(schedule_id) == 200
 
     connection = connections.get() or connect()
-    connection.execute(REMOVE_TASK, (task_id, schedule_id, task_id, token))
+    connection.execute(*queries.remove_task.bind(task_id, schedule_id, token))
     connections.put(connection)
 
     body = b'{"status":"success"}'

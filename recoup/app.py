@@ -70,11 +70,8 @@ def create_app(config: Config | None = None) -> Flask:
 
 
 def _make_services(config: Config) -> Services:
-    schedules = TriggerSchedules(
-        config.trigger_api_url,
-        config.trigger_secret_key,
-        pool_size=config.web_threads,
-        proxy_url=config.trigger_proxy_url,
+    schedules = TriggerSchedules.of(
+        config, trust_missing=config.trigger_trust_missing, pool_size=config.web_threads
     )
     return Services(
         config,
@@ -94,6 +91,7 @@ def _make_privy(config: Config) -> Privy | None:
         config.privy_jwt_verification_key,
         config.privy_api_url,
         pool_size=config.web_threads,
+        ca_bundle=config.ca_bundle,
     )
 
 

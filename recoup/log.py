@@ -25,12 +25,18 @@ _record: ContextVar[dict[str, Any] | None] = ContextVar("record", default=None)
 
 @contextmanager
 def record(event: str, **fields: Any) -> Iterator[dict[str, Any]]:
-    """Collect notes, and write them as one line in the end, with `ms`, the time it took."""
+    """Collect notes, and write them as one line in the end, with `ms`, the time it took.
+
+    Where it ends with an exception, the line tells of that failure.
+    """
     notes: dict[str, Any] = dict(fields)
     token = _record.set(notes)
     started = time.monotonic()
     try:
         yield notes
+    except Exception as error:
+        fail(error)
+        raise
     finally:
         _record.reset(token)
         notes["ms"] = round((time.monotonic() - started) * 1000, 1)
@@ -38,11 +44,22 @@ def record(event: str, **fields: Any) -> Iterator[dict[str, Any]]:
         logger.log(level, event, extra={"fields": notes})
 
 
+def describe(error: Exception) -> str:
+    """Return what a line says of a failure: its name, and the reason beneath it."""
+    return f"{type(error).__name__}: {error.__cause__ or error}".removesuffix(": ")
+
+
 def note(**fields: Any) -> None:
     """Add to what the line in hand will say; a later value of a name replaces the earlier."""
     notes = _record.get()
     if notes is not None:
         notes.update(fields)
+
+
+def fail(error: Exception) -> None:
+    """Note a failure, as `error` where the noted `reason` isn't the whole of it."""
+    said = str(error.__cause__ or error) == noted("reason")
+    note(level=logging.ERROR, error=None if said else describe(error))
 
 
 def noted(name: str) -> Any:

@@ -19,6 +19,7 @@ DELETION_ROUTE = "/api/tasks"
 # What became of a request to delete: the `state` of its line in the log, or one of two others.
 OUTCOMES = ("deleted", "kept", "in doubt", "marked", "refused", "failed")
 RECOVERIES = ("deleted", "marked", "overtaken")
+DOUBTS = ("kept", "deleted", "in doubt", "marked", "overtaken")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, float("inf"))
 
 _COUNTERS = {
@@ -31,12 +32,19 @@ _COUNTERS = {
         ["status"],
     ),
     "recoup_schedules_missing": (
-        "Cancels of which Trigger.dev said 404: it knew neither the schedule nor the task.",
+        "Deletions of tasks that name a schedule which was gone, though nobody here had cancelled "
+        "it.",
         [],
     ),
     "recoup_recoveries": (
         "Deletions that were found in the middle, by what became of them: deleted, marked (tried "
         "in vain, and again later) or overtaken (by another worker).",
+        ["outcome"],
+    ),
+    "recoup_doubts_settled": (
+        "Looks at deletions in doubt, by what was found: kept (the task is whole), deleted (the "
+        "deletion was completed), in doubt (not to be told yet), marked (tried in vain, and again "
+        "later) or overtaken (by a request or another worker).",
         ["outcome"],
     ),
     "recoup_log_lines_dropped": (
@@ -63,9 +71,9 @@ def count_request(notes: Mapping[str, Any]) -> None:
         _count_cancel(notes)
 
 
-def count_recovery(notes: Mapping[str, Any]) -> None:
-    """Count a recovery by what its line in the log says."""
-    _count("recoup_recoveries", notes.get("state", "overtaken"))
+def count_settling(event: str, notes: Mapping[str, Any]) -> None:
+    """Count a `recovery` or a `doubt` by what its line in the log says."""
+    _count("recoup_recoveries" if event == "recovery" else "recoup_doubts_settled", notes["state"])
     _count_cancel(notes)
 
 
@@ -90,6 +98,8 @@ for _outcome in OUTCOMES:
     counts.add((_SECONDS, _outcome), 0)
 for _outcome in RECOVERIES:
     counts.add(("recoup_recoveries", _outcome), 0)
+for _outcome in DOUBTS:
+    counts.add(("recoup_doubts_settled", _outcome), 0)
 for _name, (_, _labels) in _COUNTERS.items():
     if not _labels:
         counts.add((_name,), 0)

@@ -3,7 +3,8 @@
 import json
 from uuid import uuid4
 
-from recoup.database.connection import execute, release
+from recoup.database import statements
+from recoup.database.connection import release
 from recoup.database.models import (
     Account,
     AccountApiKey,
@@ -72,12 +73,7 @@ class World:
     def place_mark(self, task_id, *, lease_seconds):
         """Leave a mark as a process that died would; return its token."""
         token = str(uuid4())
-        execute(
-            "INSERT INTO task_deletions VALUES (?, ?, NULL, {now}, {now_plus})",
-            task_id,
-            token,
-            lease_seconds,
-        )
+        assert statements.place_mark(task_id, token, None, lease_seconds)
         release()
         return token
 

@@ -97,3 +97,59 @@ def server_context(certificate):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     return context
+
+
+class Proxy:
+    """Passes TCP connections on to a port of this machine.
+
+    `silence` keeps all answers back on those that are open: to their clients it is as if a
+    firewall had forgotten them. What is connected afterwards works.
+    """
+
+    def __init__(self, port):
+        self._port = port
+        self._open = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def silence(self):
+        """Say nothing more on the connections that are open."""
+        for _, silent in self._open:
+            silent.set()
+
+    def close(self):
+        """Close all connections, and take no more."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for ends, _ in self._open:
+            for end in ends:
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._port))
+                silent = threading.Event()
+                self._open.append(((client, server), silent))
+                self._pass_on(client, server, threading.Event())
+                self._pass_on(server, client, silent)
+
+    def _pass_on(self, source, target, silent):
+        def work():
+            with source, suppress(OSError):
+                while data := source.recv(65536):
+                    if not silent.is_set():
+                        target.sendall(data)
+                target.shutdown(socket.SHUT_WR)
+
+        threading.Thread(target=work, daemon=True).start()
+
+
+def encrypt(standin, certificate):
+    """Put a stand-in behind TLS; return its address."""
+    server = standin._server
+    server.socket = server_context(certificate).wrap_socket(server.socket, server_side=True)
+    return standin.url.replace("http:", "https:")

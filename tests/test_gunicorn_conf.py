@@ -14,7 +14,8 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from recoup.auth.privy import LOOKUP_SECONDS
 from recoup.counts import ROWS, counts
-from recoup.database.pool import WAIT_SECONDS
+from recoup.database.waits import WAIT_SECONDS
+from recoup.web.serving import find_addresses
 from recoup.web.worker import Worker
 from tests.server import Server
 
@@ -31,6 +32,7 @@ def load(tmp_path, monkeypatch):
 
     def run(**environ):
         for name in (
+            "HOST",
             "PORT",
             "WEB_CONCURRENCY",
             "WEB_THREADS",
@@ -80,10 +82,11 @@ def test_the_workers_are_ours_and_have_threads(load):
 
 def test_a_port_that_is_named_is_for_others_to_reach(load, tmp_path):
     """Named in the environment or in `.env`; without one nobody but this machine can connect."""
-    assert load().bind == "127.0.0.1:8000"
-    assert load(PORT="8017").bind == "0.0.0.0:8017"
+    assert load().bind == ["127.0.0.1:8000"]
+    assert load(PORT="8017").bind == find_addresses(None, 8017)
     (tmp_path / ".env").write_text("PORT=8018")
-    assert load().bind == "0.0.0.0:8018"
+    assert load().bind == find_addresses(None, 8018)
+    assert load(HOST="127.0.0.3").bind == ["127.0.0.3:8018"]
 
 
 def test_no_two_workers_count_in_one_row(load):

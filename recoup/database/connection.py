@@ -7,15 +7,16 @@ Each statement commits by itself, so nothing is held open while somebody else is
 
 import sqlite3
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import peewee
 import psycopg
-from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
+from playhouse.pool import MaxConnectionsExceeded
 
 from recoup.config import Config
+from recoup.database.failures import explain
 from recoup.database.pool import make_pool
+from recoup.database.postgres import NoConnection, sqlstate
 
 database = peewee.DatabaseProxy()
 
@@ -54,8 +55,7 @@ def fetch(sql: str, *params: object) -> list[Row]:
 def execute(sql: str, *params: object) -> int:
     """Run one statement and commit it; return how many rows it touched.
 
-    `sql` has `?` for a parameter, `{now}` for the database's clock, `{now_plus}` for that clock
-    and a parameter in seconds, and `{instant}(x)` for an instant that another program wrote.
+    `sql` has the database's own mark for a parameter, or `?` on either database.
 
     Raises:
         ConstraintFailed: a foreign key or unique constraint is against it.
@@ -67,10 +67,11 @@ def execute(sql: str, *params: object) -> int:
 
 def _run(sql: str, params: tuple[object, ...], outcome: Callable[[Any], T]) -> T:
     try:
-        return outcome(database.execute_sql(_translate(sql, is_postgres()), params))
+        return outcome(database.execute_sql(sql.replace("?", database.param), params))
     except peewee.IntegrityError as error:
         raise ConstraintFailed(str(error)) from error
     except FAILURES as error:
+        error.args = (explain(error),)  # in the log too, where the cause is told
         kind = AnswerLost if _answer_is_lost(error) else DatabaseFailed
         release()  # it may be lost, and the thread's next statement needs one that isn't
         raise kind(str(error)) from error
@@ -82,9 +83,9 @@ def _answer_is_lost(error: Exception) -> bool:
     What Postgres says has an SQLSTATE, and so has a pooler's word that it lost the server;
     SQLite is no server.
     """
-    said = getattr(getattr(error, "orig", error), "sqlstate", None)
+    said = sqlstate(error)
     unknown = said is None or said.startswith("08") or said == "40003"
-    return is_postgres() and not database.is_closed() and unknown
+    return is_postgres() and not isinstance(error, NoConnection) and unknown
 
 
 def release() -> None:
@@ -94,25 +95,4 @@ def release() -> None:
 
 
 def is_postgres() -> bool:
-    return isinstance(database.obj, PooledPostgresqlDatabase)
-
-
-@lru_cache
-def _translate(sql: str, postgres: bool) -> str:
-    for token, text in (_POSTGRES if postgres else _SQLITE).items():
-        sql = sql.replace(token, text)
-    return sql
-
-
-_POSTGRES = {
-    "?": "%s",
-    "{now}": "clock_timestamp()",
-    "{now_plus}": "clock_timestamp() + make_interval(secs => %s)",
-    "{instant}": "",
-}
-_SQLITE = {
-    "{now}": "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
-    "{now_plus}": "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ? || ' seconds')",
-    # Text from other programs may carry an offset, and then doesn't compare as it reads.
-    "{instant}": "julianday",
-}
+    return isinstance(database.obj, peewee.PostgresqlDatabase)

@@ -1,10 +1,11 @@
-"""The tables: the host's six, as far as we know them, and our own `task_deletions`.
+"""The tables: the host's five, as far as we know them, and our own `task_deletions`.
 
 On SQLite this is the schema. On Postgres the host made its tables, may have columns that are
 not here, and `migrations/postgres.sql` adds ours.
 """
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import peewee
@@ -61,8 +62,8 @@ class Account(_Model):
 
 
 class AccountEmail(_Model):
-    account_id = UUIDField()
-    email = peewee.TextField(index=True)
+    account_id = UUIDField(null=True)
+    email = peewee.TextField(null=True, index=True)
     updated_at = InstantField(default=now)
 
     class Meta:
@@ -116,6 +117,7 @@ class ScheduledAction(_Model):
 class TaskDeletion(peewee.Model):
     """The mark of a deletion that is under way; see `recoup.deletion.staged`.
 
+    `doubtful_since`: when nobody knew any more what Trigger.dev did; see `recoup.deletion.doubt`.
     `token` is its owner's; `requested_by` is an account, or null for an operator.
     """
 
@@ -126,6 +128,7 @@ class TaskDeletion(peewee.Model):
     requested_by = UUIDField(null=True)
     requested_at = InstantField()
     lease_expires_at = InstantField(index=True)
+    doubtful_since = InstantField(null=True)
 
     class Meta:
         database = database
@@ -140,3 +143,13 @@ HOST_MODELS: tuple[type[peewee.Model], ...] = (
     ScheduledAction,
 )
 MODELS = (*HOST_MODELS, TaskDeletion)
+
+
+def table_name(model: Any) -> str:
+    """Return the name of a model's table."""
+    return str(model._meta.table_name)
+
+
+def column_names(model: Any) -> list[str]:
+    """Return the names of a model's columns."""
+    return list(model._meta.columns)

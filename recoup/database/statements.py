@@ -1,15 +1,36 @@
-"""The SQL of a deletion, all of it, as text.
+"""The statements of a deletion: a function each, which may raise `DatabaseFailed`.
 
-Building a statement with peewee costs about three times what running it does, and these run
-with every request; everything else uses the models. Ids are canonical UUID text, which both
-databases take for their own type. Each function is one statement and may raise `DatabaseFailed`.
+They run with every request, so their queries, in `queries.py` and `mark_queries.py`, are built
+once; everything else uses the models as usual. To add one, write its query there, with an argument
+for each value that comes with a call, and here, under the same name, the function that runs it:
+
+    @Statement
+    def remove_mark(task_id: Node, token: Node) -> peewee.BaseQuery:
+        return TaskDeletion.delete().where(
+            TaskDeletion.task == task_id, TaskDeletion.token == token
+        )
+
+    def remove_mark(task_id: str, token: str) -> bool:
+        return mark_queries.remove_mark.execute(task_id, token) == 1
+
+`tests/database/test_plans.py` then asks for its plan. Values go in unconverted: ids are canonical
+UUID text, which both databases take for their own type.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID, uuid4
 
-from recoup.database.connection import execute, fetch
+from recoup.database import mark_queries, queries
+from recoup.database.built import Statement
+
+
+class Key(NamedTuple):
+    """An API key: its own id, and its account's."""
+
+    id: str
+    account: str
+    expired: bool
 
 
 class Task(NamedTuple):
@@ -26,67 +47,28 @@ class Standing(NamedTuple):
     token: str | None
 
 
-def account_of_key(key_hash: str) -> str | None:
-    """Return the account of an API key that has not expired."""
-    rows = fetch(ACCOUNT_OF_KEY, key_hash)
+def find_key(key_hash: str) -> Key | None:
+    """Return the API key with this hash; of several, one that has not expired."""
+    rows = queries.find_key.fetch(key_hash)
+    return Key(str(rows[0][0]), str(rows[0][1]), bool(rows[0][2])) if rows else None
+
+
+def account_of_email(email: str) -> str | None:
+    """Return the account that has this e-mail address; of several, the oldest entry's."""
+    rows = queries.account_of_email.fetch(email)
     return str(rows[0][0]) if rows else None
-
-
-ACCOUNT_OF_KEY = """
-SELECT account FROM account_api_keys
-WHERE key_hash = ? AND account IS NOT NULL
-  AND (expires_at IS NULL OR {instant}(expires_at) > {instant}({now}))
-LIMIT 1
-"""
-
-
-def account_of_emails(emails: Sequence[str]) -> str | None:
-    """Return the account that one of `emails` belongs to; of several, the oldest entry's."""
-    marks = ", ".join("?" for _ in emails)
-    rows = fetch(ACCOUNT_OF_EMAILS.replace("...", marks), *emails)
-    return str(rows[0][0]) if rows else None
-
-
-ACCOUNT_OF_EMAILS = """
-SELECT account_id FROM account_emails WHERE email IN (...)
-ORDER BY updated_at LIMIT 1
-"""
 
 
 def find_task(task_id: str, caller: str, admin_organization: str | None) -> Task | None:
-    """Return the task, and whether `caller` may act for its account.
-
-    It may for itself, for an account it shares an organization with, and, as a member of
-    `admin_organization`, for everybody.
-    """
-    rows = fetch(FIND_TASK, caller, caller, admin_organization, task_id)
+    """Return the task, and whether `caller` may act for its account; see `scope.py`."""
+    rows = queries.find_task.fetch(task_id, caller, admin_organization)
     return Task(rows[0][0], bool(rows[0][1])) if rows else None
-
-
-FIND_TASK = """
-SELECT t.trigger_schedule_id,
-       t.account_id = ?
-       OR EXISTS (SELECT 1 FROM account_organization_ids mine
-                  WHERE mine.account_id = ?
-                    AND (mine.organization_id = ?
-                         OR EXISTS (SELECT 1 FROM account_organization_ids theirs
-                                    WHERE theirs.account_id = t.account_id
-                                      AND theirs.organization_id = mine.organization_id)))
-FROM scheduled_actions t WHERE t.id = ?
-"""
 
 
 def find_standing(task_id: str) -> Standing | None:
     """Return where the task's deletion stands; None if there is no such task."""
-    rows = fetch(FIND_STANDING, task_id)
+    rows = queries.find_standing.fetch(task_id)
     return Standing(rows[0][0], rows[0][1] and str(rows[0][1])) if rows else None
-
-
-FIND_STANDING = """
-SELECT t.trigger_schedule_id, m.token
-FROM scheduled_actions t LEFT JOIN task_deletions m ON m.task_id = t.id
-WHERE t.id = ?
-"""
 
 
 def place_mark(task_id: str, token: str, caller: str | None, lease_seconds: float) -> bool:
@@ -95,80 +77,90 @@ def place_mark(task_id: str, token: str, caller: str | None, lease_seconds: floa
     Raises:
         ConstraintFailed: there is no such task any more.
     """
-    return execute(PLACE_MARK, task_id, token, caller, lease_seconds) == 1
-
-
-PLACE_MARK = """
-INSERT INTO task_deletions (task_id, token, requested_by, requested_at, lease_expires_at)
-VALUES (?, ?, ?, {now}, {now_plus})
-ON CONFLICT (task_id) DO NOTHING
-"""
+    return mark_queries.place_mark.execute(task_id, token, caller, lease_seconds) == 1
 
 
 def mark_has_expired(task_id: str) -> bool | None:
     """Return whether the task's mark is free to be taken over; None if there is no mark."""
-    rows = fetch(MARK_HAS_EXPIRED, task_id)
+    rows = mark_queries.mark_has_expired.fetch(task_id)
     return bool(rows[0][0]) if rows else None
-
-
-MARK_HAS_EXPIRED = "SELECT lease_expires_at <= {now} FROM task_deletions WHERE task_id = ?"
 
 
 def take_over_mark(task_id: str, token: str, lease_seconds: float) -> bool:
     """Put our token on an expired mark; of several that try at once, one succeeds."""
-    return execute(TAKE_OVER_MARK, token, lease_seconds, task_id) == 1
+    return mark_queries.take_over_mark.execute(task_id, token, lease_seconds) == 1
 
 
-TAKE_OVER_MARK = """
-UPDATE task_deletions SET token = ?, lease_expires_at = {now_plus}
-WHERE task_id = ? AND lease_expires_at <= {now}
-"""
+def take_over_doubt(task_id: str, token: str, lease_seconds: float) -> bool:
+    """Put our token on a doubtful mark, which then is one like any other."""
+    return mark_queries.take_over_doubt.execute(task_id, token, lease_seconds) == 1
+
+
+def turn_doubtful(task_id: str, token: str) -> bool:
+    """Turn our mark doubtful, from now on; False if it is no longer ours."""
+    return mark_queries.turn_doubtful.execute(task_id, token) == 1
+
+
+def claim_doubt(task_id: str, token: str, age_seconds: float, lease_seconds: float) -> bool:
+    """Put our token on a doubt of that age that nobody looks at; it stays a doubt."""
+    return mark_queries.claim_doubt.execute(task_id, token, -age_seconds, lease_seconds) == 1
+
+
+def go_forward(task_id: str, token: str, lease_seconds: float) -> bool:
+    """End the doubt of our mark, for the deletion to be completed; False if it isn't ours."""
+    return mark_queries.go_forward.execute(task_id, token, lease_seconds) == 1
 
 
 def remove_task(task_id: str, schedule_id: str | None, token: str) -> bool:
     """Delete the row, and by cascade its mark, if the mark and the schedule are still ours."""
-    return execute(REMOVE_TASK, task_id, schedule_id, task_id, token) == 1
-
-
-REMOVE_TASK = """
-DELETE FROM scheduled_actions
-WHERE id = ? AND trigger_schedule_id IS NOT DISTINCT FROM ?
-  AND EXISTS (SELECT 1 FROM task_deletions WHERE task_id = ? AND token = ?)
-"""
+    return queries.remove_task.execute(task_id, schedule_id, token) == 1
 
 
 def remove_mark(task_id: str, token: str) -> bool:
     """Take our mark off the task; False if it is no longer ours."""
-    return execute(REMOVE_MARK, task_id, token) == 1
-
-
-REMOVE_MARK = "DELETE FROM task_deletions WHERE task_id = ? AND token = ?"
+    return mark_queries.remove_mark.execute(task_id, token) == 1
 
 
 def expired_marks(limit: int) -> list[str]:
     """Return the tasks whose marks have expired, the longest expired first."""
-    rows = fetch(EXPIRED_MARKS, limit)
-    return [str(row[0]) for row in rows]
+    return [str(row[0]) for row in mark_queries.expired_marks.fetch(limit)]
 
 
-EXPIRED_MARKS = """
-SELECT task_id FROM task_deletions WHERE lease_expires_at <= {now}
-ORDER BY lease_expires_at LIMIT ?
-"""
+def old_doubts(age_seconds: float, limit: int) -> list[str]:
+    """Return the tasks of doubts of that age that nobody looks at, the oldest first."""
+    return [str(row[0]) for row in mark_queries.old_doubts.fetch(-age_seconds, limit)]
 
 
 def count_marks() -> tuple[int, float]:
-    """Return how many marks there are, and how many seconds ago the oldest was placed."""
-    [(count, oldest, now)] = fetch(COUNT_MARKS)
-    return count, (_instant(now) - _instant(oldest)).total_seconds() if count else 0.0
+    """Return how many deletions are in the middle, and how many seconds ago the oldest began.
+
+    The seconds are 0 without any, and after the clock was set back behind the oldest.
+    """
+    return _count(mark_queries.count_marks)
 
 
-COUNT_MARKS = "SELECT count(*), min(requested_at), {now} FROM task_deletions"
+def count_doubts() -> tuple[int, float]:
+    """Return how many deletions are in doubt, and for how many seconds the oldest has been."""
+    return _count(mark_queries.count_doubts)
+
+
+def _count(statement: Statement) -> tuple[int, float]:
+    [(count, oldest, now)] = statement.fetch()
+    seconds = (_instant(now) - _instant(oldest)).total_seconds() if count else 0.0
+    return count, max(seconds, 0.0)
+
+
+def sample_schedules(task_id: str, limit: int) -> list[str]:
+    """Return schedules that enabled tasks name, but for this one's; other ones each time."""
+    rows = queries.sample_schedules.fetch(task_id, str(uuid4()), limit)
+    if len(rows) < limit:
+        rows = queries.sample_schedules.fetch(task_id, str(UUID(int=0)), limit)
+    return [row[0] for row in rows]
 
 
 def read_clock() -> datetime:
     """Return the database's time."""
-    [(now,)] = fetch("SELECT {now}")
+    [(now,)] = queries.read_clock.fetch()
     return _instant(now)
 
 

@@ -12,20 +12,29 @@ from recoup.database.connection import DatabaseFailed
 
 
 class Marks(Collector):
-    """The marks in the database; left out while it can't be asked."""
+    """The marks in the database, doubtful or not; left out while it can't be asked."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Read them."""
         try:
-            count, seconds = statements.count_marks()
+            marks, oldest_mark = statements.count_marks()
+            doubts, oldest_doubt = statements.count_doubts()
         except DatabaseFailed as error:
             log.note(level=logging.WARNING, error=f"DatabaseFailed: {error}")
             return
-        yield GaugeMetricFamily(
-            "recoup_marks", "Tasks whose deletion has begun and not ended.", value=count
-        )
-        yield GaugeMetricFamily(
+        yield _gauge("recoup_marks", "Tasks whose deletion has begun and not ended.", marks)
+        yield _gauge(
             "recoup_oldest_mark_seconds",
             "How long ago the oldest of these deletions began; 0 without any.",
-            value=seconds,
+            oldest_mark,
         )
+        yield _gauge("recoup_doubts", "Tasks whose deletion is in doubt.", doubts)
+        yield _gauge(
+            "recoup_oldest_doubt_seconds",
+            "How long the oldest of these doubts has lasted; 0 without any.",
+            oldest_doubt,
+        )
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)

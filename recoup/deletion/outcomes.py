@@ -11,8 +11,16 @@ class AccessDenied(Exception):
     """The task's account is outside the caller's scope."""
 
 
+class DeletionNotPossible(Exception):
+    """The database would not let a deletion be finished; nothing was begun."""
+
+
 class DeletionRolledBack(Exception):
     """The schedule could not be cancelled; the task is as it was."""
+
+
+class DeletionInDoubt(Exception):
+    """The row is kept; Trigger.dev may have cancelled without saying so, and will be asked."""
 
 
 class DeletionUnfinished(Exception):

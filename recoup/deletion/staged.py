@@ -2,102 +2,100 @@
 
 1. *Stage*: a mark in `task_deletions`. It is the lock, one deletion at a time for a task, and
    what a crash leaves behind to be completed.
-2. *Cancel* the schedule at Trigger.dev, with no connection or lock held.
+2. *Cancel* the schedules at Trigger.dev, with no connection or lock held.
 3. *Finish*: the row is deleted, and the mark with it by cascade. Or *roll back*: the mark is
    removed, and the task is what it was, as nothing of it was changed.
 
-A mark whose lease has run out may be taken over by anyone. Its first owner may have cancelled
-already, so a mark that was taken over only goes forward, or stays for the next try.
+A mark under which a schedule was cancelled, or may have been by an owner that died, only goes
+forward, or stays for the next try. Where Trigger.dev may have acted without saying so, the mark
+turns doubtful instead of being removed; see `recoup.deletion.doubt`.
 """
 
 import logging
 import time
-from dataclasses import dataclass, field
-from typing import Protocol
-from uuid import uuid4
 
 from recoup import log
 from recoup.database import statements
-from recoup.database.connection import AnswerLost, ConstraintFailed, DatabaseFailed, release
+from recoup.database.connection import DatabaseFailed, release
+from recoup.database.readiness import Readiness
+from recoup.deletion import marks
+from recoup.deletion.marks import Mark, Origin
 from recoup.deletion.outcomes import (
     AccessDenied,
     Caller,
+    DeletionInDoubt,
+    DeletionNotPossible,
     DeletionPending,
     DeletionRolledBack,
     DeletionUnfinished,
     TaskNotFound,
 )
 from recoup.http.deadline import Deadline
-from recoup.trigger.cancel import CancelFailed, CancelReport
+from recoup.trigger.cancel import CancelFailed, Cancellation, CancelReport, TriggerSchedules
 
 # How far the machines' work may lag behind a deadline before another takes over.
 LEASE_MARGIN_SECONDS = 15
 POLL_SECONDS = 0.05
 # With less time left no cancel is begun: its answer would come too late to be heard.
 SHORTEST_CANCEL_SECONDS = 0.5
+# So many other tasks' schedules are asked for, to prove the key.
+WITNESSES = 5
 
 
-class _MarkLost(Exception):
-    """Another owner has taken over the mark."""
-
-
-class Schedules(Protocol):
-    """What a deletion needs of Trigger.dev; see `recoup.trigger.cancel.TriggerSchedules.cancel`."""
-
-    def cancel(self, schedule_id: str | None, task_id: str, deadline: Deadline) -> CancelReport: ...
-
-
-@dataclass(frozen=True)
-class _Mark:
-    task_id: str
-    taken_over: bool = False
-    token: str = field(default_factory=lambda: str(uuid4()))
+class MarkLost(Exception):
+    """Another owner has taken over the mark, and completes the deletion."""
 
 
 class Deleter:
     """Deletes tasks, each within `deadline_seconds`. Threads may share it."""
 
-    def __init__(self, schedules: Schedules, deadline_seconds: float) -> None:
-        self._schedules = schedules
+    def __init__(self, schedules: TriggerSchedules, deadline_seconds: float) -> None:
+        self.schedules = schedules
+        self.readiness = Readiness()
+        self.lease_seconds = deadline_seconds + LEASE_MARGIN_SECONDS
         self._deadline_seconds = deadline_seconds
-        self._lease_seconds = deadline_seconds + LEASE_MARGIN_SECONDS
 
     def delete(self, task_id: str, caller: Caller | None) -> None:
-        """Delete a task and cancel its schedule; no caller is the operator, who may do all.
+        """Delete a task and cancel its schedules; no caller is the operator, who may do all.
 
         Raises:
-            TaskNotFound, AccessDenied: nothing was changed.
+            TaskNotFound, AccessDenied, DeletionNotPossible: nothing was changed.
             DeletionRolledBack, DeletionPending: this call has changed nothing.
+            DeletionInDoubt: the row is as it was, and the doubt settles by itself.
             DeletionUnfinished: the deletion will be completed later.
             DatabaseFailed: before anything was changed.
         """
-        deadline = Deadline(self._deadline_seconds)
-        schedule_id = self._schedule_in_scope(task_id, caller)
+        cancellation = self.begin(task_id, None)
+        cancellation.schedule_id = self._schedule_in_scope(task_id, caller)
+        self._check_possible(task_id)
         requested_by = caller.account_id if caller else None
         while True:
-            mark = self._acquire(task_id, requested_by, deadline)
             try:
-                return self._carry_out(mark, schedule_id, deadline)
-            except _MarkLost:
+                mark = self._acquire(task_id, requested_by, cancellation)
+                return self.carry_out(mark, cancellation)
+            except MarkLost:
                 continue
+            except (TaskNotFound, DeletionPending, DatabaseFailed) as error:
+                if not cancellation.report.has_begun:
+                    raise
+                # We had the mark, and who took it over completes what we had begun.
+                if isinstance(error, TaskNotFound):
+                    return log.note(state="deleted")
+                raise DeletionUnfinished from error
 
-    def recover(self, task_id: str) -> bool:
-        """Complete a deletion whose mark has expired; False if somebody else was faster.
+    def begin(self, task_id: str, schedule_id: str | None) -> Cancellation:
+        """Return the cancelling of a task's schedules, to be done within the deadline from now."""
 
-        Raises:
-            DeletionUnfinished, DatabaseFailed: the mark stays for the next try.
-        """
-        mark = _Mark(task_id, taken_over=True)
-        if not statements.take_over_mark(task_id, mark.token, self._lease_seconds):
-            return False
-        standing = statements.find_standing(task_id)
-        try:
-            self._carry_out(
-                mark, standing and standing.schedule_id, Deadline(self._deadline_seconds)
-            )
-        except _MarkLost:
-            return False
-        return True
+        def others() -> list[str]:
+            try:
+                return statements.sample_schedules(task_id, WITNESSES)
+            except DatabaseFailed as error:
+                raise CancelFailed(f"other tasks could not be looked for: {error}") from error
+            finally:
+                release()
+
+        deadline = Deadline(self._deadline_seconds)
+        return Cancellation(task_id, schedule_id, deadline, others)
 
     def _schedule_in_scope(self, task_id: str, caller: Caller | None) -> str | None:
         log.note(step="find", task=task_id)
@@ -113,33 +111,20 @@ class Deleter:
             raise AccessDenied
         return task.schedule_id
 
-    def _acquire(self, task_id: str, requested_by: str | None, deadline: Deadline) -> _Mark:
-        """Stage the deletion; where another one is under way, wait for what becomes of it."""
-        while deadline.left() > SHORTEST_CANCEL_SECONDS:
-            mark = _Mark(task_id)
-            if self._place(mark, requested_by):
-                return mark
-            mark = _Mark(task_id, taken_over=True)
-            if statements.take_over_mark(task_id, mark.token, self._lease_seconds):
-                return mark
-            self._wait_for_another(task_id, deadline)
-        raise DeletionPending
+    def _check_possible(self, task_id: str) -> None:
+        problems = self.readiness.problems(task_id)
+        if problems:
+            raise DeletionNotPossible(" ".join(problems))
 
-    def _place(self, mark: _Mark, requested_by: str | None) -> bool:
-        log.note(step="stage")
-        try:
-            return statements.place_mark(
-                mark.task_id, mark.token, requested_by, self._lease_seconds
-            )
-        except ConstraintFailed:
-            raise TaskNotFound from None
-        except AnswerLost as error:
-            # Where there is no mark to remove, one may come yet, from a server that was given up.
-            log.note(state="marked")
-            if not self._remove(mark):
-                raise DeletionUnfinished from error
-            log.note(state="kept")
-            raise
+    def _acquire(self, task_id: str, requested_by: str | None, cancellation: Cancellation) -> Mark:
+        """Stage the deletion; where another one is under way, wait for what becomes of it."""
+        while cancellation.deadline.left() > SHORTEST_CANCEL_SECONDS:
+            log.note(step="stage")
+            mark = marks.acquire(task_id, requested_by, self.lease_seconds)
+            if mark:
+                return mark
+            self._wait_for_another(task_id, cancellation.deadline)
+        raise DeletionPending
 
     def _wait_for_another(self, task_id: str, deadline: Deadline) -> None:
         log.note(step="wait")
@@ -147,57 +132,70 @@ class Deleter:
             release()
             time.sleep(POLL_SECONDS)
 
-    def _carry_out(self, mark: _Mark, schedule_id: str | None, deadline: Deadline) -> None:
-        """Cancel and finish; once more where another program gave the row a new schedule."""
+    def carry_out(self, mark: Mark, cancellation: Cancellation) -> None:
+        """Cancel and finish; once more where another program gave the row a new schedule.
+
+        Raises:
+            MarkLost: somebody else is completing the deletion.
+            And what `delete` raises after the mark.
+        """
         while True:
-            self._cancel(mark, schedule_id, deadline)
+            self._cancel(mark, cancellation)
             log.note(step="finish")
             try:
-                if statements.remove_task(mark.task_id, schedule_id, mark.token):
+                if statements.remove_task(mark.task_id, cancellation.schedule_id, mark.token):
                     return log.note(state="deleted")
                 standing = statements.find_standing(mark.task_id)
             except DatabaseFailed as error:
                 raise DeletionUnfinished from error
             if standing is None:
                 # The row went without us; SQLite without foreign keys leaves the mark.
-                self._remove(mark)
+                marks.remove(mark)
                 return log.note(state="deleted")
             if standing.token != mark.token:
-                raise _MarkLost
-            if standing.schedule_id == schedule_id:
-                # Nothing stands against deleting the row, and it is there: a policy or a trigger.
+                raise MarkLost
+            if standing.schedule_id == cancellation.schedule_id:
+                # Nothing stands against deleting the row, and it is there: a trigger of the host's.
                 raise DeletionUnfinished("the database did not delete the row")
-            schedule_id = standing.schedule_id
+            cancellation.schedule_id = standing.schedule_id
 
-    def _cancel(self, mark: _Mark, schedule_id: str | None, deadline: Deadline) -> None:
-        log.note(step="cancel", schedule=schedule_id, state="marked")
+    def _cancel(self, mark: Mark, cancellation: Cancellation) -> None:
+        log.note(step="cancel", schedule=cancellation.schedule_id, state="marked")
         release()
+        report = cancellation.report
         try:
-            report = self._schedules.cancel(schedule_id, mark.task_id, deadline)
+            self.schedules.cancel(cancellation)
         except CancelFailed as error:
-            _note_report(error.report)
-            if mark.taken_over:
-                raise DeletionUnfinished from error
-            log.note(step="roll back")
-            if not self._remove(mark):
-                raise DeletionUnfinished from error
-            log.note(state="in doubt" if error.report.in_doubt else "kept")
-            raise DeletionRolledBack from error
-        _note_report(report)
-        log.note(level=logging.WARNING if report.missing else logging.INFO)
+            _note_report(report, reason=report.reason)
+            raise self._give_up(mark, report) from error
+        # What an earlier owner, or a doubt, has cancelled is no alarm.
+        report.missing = report.missing and mark.origin is Origin.PLACED
+        _note_report(report, reason=None)
+        alarming = report.missing or report.unproven or report.foreign
+        log.note(level=logging.WARNING if alarming else logging.INFO)
 
-    def _remove(self, mark: _Mark) -> bool:
-        try:
-            return statements.remove_mark(mark.task_id, mark.token)
-        except DatabaseFailed as error:
-            raise DeletionUnfinished from error
+    def _give_up(self, mark: Mark, report: CancelReport) -> Exception:
+        """Undo what can be undone, and return what to tell of it."""
+        if mark.origin is Origin.EXPIRED or report.cancelled:
+            return DeletionUnfinished(report.reason)
+        log.note(step="roll back")
+        if report.in_doubt or mark.origin is Origin.DOUBTFUL:
+            if not marks.turn_doubtful(mark):
+                return DeletionUnfinished(report.reason)
+            log.note(state="in doubt")
+            return DeletionInDoubt(report.reason)
+        if not marks.remove(mark):
+            return DeletionUnfinished(report.reason)
+        log.note(state="kept")
+        return DeletionRolledBack(report.reason)
 
 
-def _note_report(report: CancelReport) -> None:
-    """Note how a cancel went, and count its attempts in with those of an earlier one."""
-    statuses = (log.noted("upstream_statuses") or []) + report.upstream_statuses
+def _note_report(report: CancelReport, reason: str | None) -> None:
+    """Note how the cancels went; what is not so is left out of the line."""
     log.note(
-        attempts=len(statuses),
-        upstream_status=report.upstream_status,
-        **vars(report) | {"upstream_statuses": statuses},
+        upstream_statuses=report.upstream_statuses,
+        reason=reason,
+        missing=report.missing or None,
+        foreign=report.foreign or None,
+        unproven=report.unproven or None,
     )

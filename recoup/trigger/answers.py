@@ -1,56 +1,87 @@
 """What an answer of Trigger.dev's schedules API means.
 
-Read off its source, trigger.dev's `apps/webapp/app/routes/api.v1.schedules.$scheduleId.ts`, and
-its rate limiter:
+Read off its source, trigger.dev's `apps/webapp/app/routes/api.v1.schedules.$scheduleId.ts`, its
+rate limiter and its client, and seen in its real server:
 
+* `200 {"id": "sched_…"}` to a DELETE names the schedule that went.
 * `404 {"error": "Schedule not found"}`: gone already, or the secret key is of another
   environment; one call can't tell the two apart.
+* `422` to a DELETE is any known error of the server's database, a connection that was lost after
+  the deed among them. It never means that the request was refused.
 * `429` has `x-ratelimit-reset` in unix **milliseconds** and no `Retry-After`.
 """
 
 import json
 from enum import Enum
-
-import requests
-import urllib3
+from typing import Any
 
 from recoup.http.client import Answer
 
+RETRIED = (408, 409, 429)
+
 
 class Verdict(Enum):
-    """What one answer to a cancel means."""
+    """What one answer means for whoever asked."""
 
-    CANCELLED = "cancelled"
+    SUCCESS = "success"
     MISSING = "missing"
     RETRY = "retry"
     REFUSED = "refused"
 
 
 def judge(answer: Answer) -> Verdict:
-    """Decide what an answer to a DELETE means, as Trigger.dev's own client does for retries.
+    """Decide what an answer means, as Trigger.dev's own client does for retries.
 
     Source: `shouldRetry` in trigger.dev's `packages/core/src/v3/apiClient/core.ts`. A 404 that
     isn't the schedules route's own is a wrong address, and no proof of anything.
     """
     if 200 <= answer.status < 300:
-        return Verdict.CANCELLED
-    if answer.status == 404 and _says_schedule_not_found(answer.body):
+        return Verdict.SUCCESS
+    if answer.status == 404 and read_object(answer).get("error") == "Schedule not found":
         return Verdict.MISSING
     advice = answer.headers.get("x-should-retry")
     if advice in ("true", "false"):
         return Verdict.RETRY if advice == "true" else Verdict.REFUSED
-    if answer.status in (408, 409, 429) or may_have_acted(answer.status):
+    if answer.status in RETRIED or not 200 <= answer.status < 500:
         return Verdict.RETRY
     return Verdict.REFUSED
 
 
-def may_have_acted(status: int) -> bool:
-    """Whether a failure with this status may come after the deed.
+def judge_schedule(answer: Answer) -> Verdict:
+    """Decide what the answer to a request for one schedule means.
 
-    A proxy may have lost sight of the server, and the server of what it has committed; and what
-    follows an interim answer (1xx) is not known.
+    A success counts only with a schedule's id in it: a maintenance page proves nothing.
     """
-    return status < 200 or status >= 500
+    verdict = judge(answer)
+    if verdict is Verdict.SUCCESS and schedule_id(answer) is None:
+        return Verdict.RETRY
+    if answer.status == 422 and "x-should-retry" not in answer.headers:
+        return Verdict.RETRY
+    return verdict
+
+
+def may_have_acted(answer: Answer) -> bool:
+    """Whether a DELETE that was answered so, and is not settled, may have taken effect.
+
+    A proxy may have lost sight of the server, and the server of what it has committed; what
+    follows an interim answer (1xx) is not known; and a success in other words is nobody's word.
+    """
+    return answer.status < 300 or answer.status == 422 or answer.status >= 500
+
+
+def read_object(answer: Answer) -> dict[str, Any]:
+    """Return the JSON object of an answer; an empty one where it has none."""
+    try:
+        content = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def schedule_id(answer: Answer) -> str | None:
+    """Return the id of the schedule that an answer names."""
+    found = read_object(answer).get("id")
+    return found if isinstance(found, str) and found.startswith("sched_") else None
 
 
 def seconds_until_reset(answer: Answer, now: float) -> float:
@@ -64,23 +95,3 @@ def seconds_until_reset(answer: Answer, now: float) -> float:
         return max(0.0, int(answer.headers["x-ratelimit-reset"]) / 1000 - now)
     except (KeyError, ValueError, OverflowError):
         return 0.0
-
-
-def _says_schedule_not_found(body: bytes) -> bool:
-    try:
-        return bool(json.loads(body)["error"] == "Schedule not found")
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return False
-
-
-def was_sent(error: requests.RequestException) -> bool:
-    """Whether the request may have reached the server before `error`."""
-    cause = error.args[0] if error.args else None
-    reason = getattr(cause, "reason", cause)
-    never_connected = (
-        urllib3.exceptions.NewConnectionError,
-        urllib3.exceptions.ConnectTimeoutError,
-        urllib3.exceptions.ProxyError,
-        urllib3.exceptions.SSLError,
-    )
-    return not isinstance(reason, never_connected)

@@ -1,40 +1,67 @@
-"""Cancels the schedule of a task. Knows neither Flask nor the database."""
+"""Cancels all schedules of a task. Knows neither Flask nor the database.
+
+A task's schedules are the one under its own key, which is its UUID, and the one that its row
+names, which is nearly always the same. So the key goes first, and one call is usually all. A
+`404` counts only where the secret key is proven: it is what a key of another environment gets for
+every schedule.
+"""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import requests
 
+from recoup.http.client import Answer
 from recoup.http.deadline import Deadline
+from recoup.http.failures import in_words, was_sent
 from recoup.trigger.answers import (
     Verdict,
-    judge,
+    judge_schedule,
     may_have_acted,
+    read_object,
+    schedule_id,
     seconds_until_reset,
-    was_sent,
 )
-from recoup.trigger.route import ATTEMPT_SHARE, DOT_SEGMENTS, SchedulesRoute, persist
+from recoup.trigger.route import ATTEMPT_SHARE, SchedulesRoute, persist
+from recoup.trigger.schedule import SCHEDULE_ID, task_ids
+
+# How long a schedule that was seen proves that the key is of the right environment.
+PROOF_SECONDS = 600
+UNPROVEN = "TRIGGER_SECRET_KEY knows none of the schedules that other tasks name"
 
 
 @dataclass
 class CancelReport:
-    """What happened in one cancel, for the log.
+    """What has come of cancelling a task's schedules, so far; one for all rounds of a deletion.
 
-    `in_doubt`: Trigger.dev may have acted on an attempt whose answer never came.
-    `missing`: it knew neither the schedule's id nor the task's deduplication key, and it was
-    not us who had it deleted.
     `upstream_statuses`: of each attempt, None for one without an answer.
+    `cancelled`: the schedules that went, in Trigger.dev's own words.
+    `in_doubt`: it may have acted on an attempt without saying so.
+    `missing`: the row names a schedule that was gone, though no call of ours took it.
+    `foreign`: the row names a schedule of another task, which was left alone.
+    `unproven`: a 404 that counts was not, or could not be, checked with another task's schedule.
     """
 
     upstream_statuses: list[int | None] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
     reason: str | None = None
-    missing: bool = False
     in_doubt: bool = False
+    missing: bool = False
+    foreign: bool = False
+    unproven: bool = False
 
     @property
     def attempts(self) -> int:
         """How many were made."""
         return len(self.upstream_statuses)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was cancelled, or may have been."""
+        return self.in_doubt or bool(self.cancelled)
 
     @property
     def upstream_status(self) -> int | None:
@@ -43,51 +70,137 @@ class CancelReport:
 
 
 class CancelFailed(Exception):
-    """The schedule is not known to be gone."""
+    """A schedule is not known to be gone; the report has the reason."""
 
-    def __init__(self, report: CancelReport) -> None:
-        super().__init__(report.reason)
-        self.report = report
+
+@dataclass
+class Cancellation:
+    """Cancelling the schedules of one task: whose, until when, and what has come of it.
+
+    `schedule_id`: what the task's row names; None or empty: nothing.
+    `others`: returns the schedules that a few other tasks name, to prove the key with.
+    """
+
+    task_id: str
+    schedule_id: str | None
+    deadline: Deadline
+    others: Callable[[], Sequence[str]]
+    report: CancelReport = field(default_factory=CancelReport)
 
 
 class TriggerSchedules(SchedulesRoute):
-    """Cancels schedules."""
+    """Cancels schedules, and looks whether a task has any. Threads may share it.
 
-    def cancel(self, schedule_id: str | None, task_id: str, deadline: Deadline) -> CancelReport:
-        """Cancel a task's schedule, by its id and, where that is unknown, by the task's own id.
+    `trust_missing`: every 404 in the server's own words counts, whatever is known of the key.
+    """
+
+    def __init__(
+        self, api_url: str, secret_key: str, *, trust_missing: bool = False, **options: Any
+    ) -> None:
+        super().__init__(api_url, secret_key, **options)
+        self._trust_missing = trust_missing
+        self._seen_at = float("-inf")
+
+    def cancel(self, cancellation: Cancellation) -> None:
+        """Cancel all schedules that are the task's own.
 
         Raises:
             CancelFailed: refused, or not settled before the deadline.
         """
-        report = CancelReport()
-        for key in filter(None, (schedule_id, task_id)):
-            if key in DOT_SEGMENTS:
-                continue
-            if self._delete(key, deadline, report) is Verdict.CANCELLED:
-                return report
-        report.missing = not report.in_doubt
-        return report
+        self._delete(cancellation.task_id, cancellation)
+        named = cancellation.schedule_id
+        if not named or named in cancellation.report.cancelled:
+            return
+        stored = self._look_up(named, cancellation)
+        if stored is None:
+            self._believe_missing(cancellation)
+        elif _is_of_another(stored, cancellation.task_id):
+            cancellation.report.foreign = True
+        else:
+            self._delete(named, cancellation)
 
-    def _delete(self, key: str, deadline: Deadline, report: CancelReport) -> Verdict:
-        """Send DELETE until it is settled; return CANCELLED or MISSING."""
-        verdict = persist(lambda left: self._attempt(key, left, report), deadline)
-        if verdict in (Verdict.CANCELLED, Verdict.MISSING):
-            return verdict
+    def has_schedule(self, cancellation: Cancellation) -> bool:
+        """Return whether the task has a schedule of its own.
+
+        Raises:
+            CancelFailed: it can't be told now.
+        """
+        if self._look_up(cancellation.task_id, cancellation):
+            return True
+        named = cancellation.schedule_id
+        if not named:
+            return False
+        stored = self._look_up(named, cancellation)
+        if stored is None:
+            self._believe_missing(cancellation)
+            return False
+        return not _is_of_another(stored, cancellation.task_id)
+
+    def _believe_missing(self, cancellation: Cancellation) -> None:
+        """Take the 404 for the schedule that the row names as proof that it is gone."""
+        if not self._trust_missing:
+            self._prove_key(cancellation)
+        cancellation.report.missing = not cancellation.report.in_doubt
+
+    def _prove_key(self, cancellation: Cancellation) -> None:
+        if time.monotonic() - self._seen_at < PROOF_SECONDS:
+            return
+        others = cancellation.others()
+        if any(self._look_up(other, cancellation) for other in others):
+            return
+        cancellation.report.unproven = True
+        if others:
+            cancellation.report.reason = UNPROVEN
+            raise CancelFailed(UNPROVEN)
+
+    def _delete(self, key: str, cancellation: Cancellation) -> None:
+        answer = self._settle("DELETE", key, cancellation)
+        if answer is not None:
+            cancellation.report.cancelled.append(schedule_id(answer) or key)
+
+    def _look_up(self, key: str, cancellation: Cancellation) -> dict[str, Any] | None:
+        """Return the schedule of a task's id or of what a row names, if there is one."""
+        if key != cancellation.task_id and not SCHEDULE_ID.fullmatch(key):
+            return None  # Trigger.dev gives no such ids, and might take this for somebody's key.
+        answer = self._settle("GET", key, cancellation)
+        return None if answer is None else read_object(answer)
+
+    def _settle(self, method: str, key: str, cancellation: Cancellation) -> Answer | None:
+        """Ask until it is settled; return the answer, None if there is no such schedule."""
+        answers: list[Answer] = []
+        attempt = partial(self._attempt, method, key, cancellation.report, answers)
+        verdict = persist(attempt, cancellation.deadline)
+        if verdict is Verdict.SUCCESS:
+            self._seen_at = time.monotonic()
+            return answers[-1]
+        if verdict is Verdict.MISSING:
+            return None
+        report = cancellation.report
         if verdict is None:
             report.reason = f"out of time, after: {report.reason or 'nothing was sent'}"
-        raise CancelFailed(report)
+        raise CancelFailed(report.reason)
 
-    def _attempt(self, key: str, left: float, report: CancelReport) -> tuple[Verdict, float]:
-        """Send one DELETE; return what it means and the seconds that the server said to wait."""
+    def _attempt(
+        self, method: str, key: str, report: CancelReport, answers: list[Answer], left: float
+    ) -> tuple[Verdict, float]:
+        """Send one request; return what it means and the seconds that the server said to wait."""
         seconds = left if report.attempts else left * ATTEMPT_SHARE
         try:
-            answer = self._send("DELETE", (key,), seconds)
+            answer = self._send(method, (key,), seconds)
         except requests.RequestException as error:
             report.upstream_statuses.append(None)
-            report.reason = type(error).__name__
-            report.in_doubt |= was_sent(error)
+            report.reason = in_words(error, seconds)
+            report.in_doubt |= method == "DELETE" and was_sent(error)
             return Verdict.RETRY, 0.0
+        answers.append(answer)
         report.upstream_statuses.append(answer.status)
         report.reason = f"Trigger.dev answered {answer.status}"
-        report.in_doubt |= may_have_acted(answer.status)
-        return judge(answer), seconds_until_reset(answer, time.time())
+        verdict = judge_schedule(answer)
+        settled = verdict in (Verdict.SUCCESS, Verdict.MISSING)
+        report.in_doubt |= method == "DELETE" and not settled and may_have_acted(answer)
+        return verdict, seconds_until_reset(answer, time.time())
+
+
+def _is_of_another(schedule: dict[str, Any], task_id: str) -> bool:
+    named = task_ids(schedule.get("externalId"), schedule.get("deduplicationKey"))
+    return bool(named - {task_id})

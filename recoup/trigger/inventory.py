@@ -18,6 +18,7 @@ from marshmallow import Schema, ValidationError
 
 from recoup.http.client import Answer
 from recoup.http.deadline import Deadline
+from recoup.http.failures import in_words
 from recoup.trigger.answers import Verdict, judge, seconds_until_reset
 from recoup.trigger.route import ATTEMPT_SHARE, DOT_SEGMENTS, SchedulesRoute, persist
 from recoup.trigger.schedule import PageSchema, Schedule, ScheduleSchema
@@ -63,10 +64,8 @@ class ScheduleInventory(SchedulesRoute):
     Each method raises `InventoryFailed` where it can't do what it says.
     """
 
-    def __init__(
-        self, api_url: str, secret_key: str, call_seconds: float, *, proxy_url: str | None = None
-    ) -> None:
-        super().__init__(api_url, secret_key, pool_size=1, proxy_url=proxy_url)
+    def __init__(self, api_url: str, secret_key: str, call_seconds: float, **options: Any) -> None:
+        super().__init__(api_url, secret_key, **options)
         self._call_seconds = call_seconds
         self._next_at = time.monotonic()
 
@@ -137,7 +136,7 @@ class ScheduleInventory(SchedulesRoute):
             outcome = _Outcome()
             attempt = partial(self._attempt, send, outcome)
             verdict = persist(attempt, Deadline(self._call_seconds))
-            if verdict in (Verdict.CANCELLED, Verdict.MISSING):
+            if verdict in (Verdict.SUCCESS, Verdict.MISSING):
                 return outcome.body
             if not 0 < outcome.wait < patience.left():
                 raise InventoryFailed(outcome.explain())
@@ -147,10 +146,11 @@ class ScheduleInventory(SchedulesRoute):
         self, send: Callable[[float], Answer], outcome: _Outcome, left: float
     ) -> tuple[Verdict, float]:
         self._pace()
+        seconds = left * ATTEMPT_SHARE
         try:
-            answer = send(left * ATTEMPT_SHARE)
+            answer = send(seconds)
         except requests.RequestException as error:
-            reason = f"Trigger.dev could not be reached ({type(error).__name__})"
+            reason = f"Trigger.dev could not be reached ({in_words(error, seconds)})"
             outcome.status, outcome.reason, outcome.wait = None, reason, 0.0
             return Verdict.RETRY, 0.0
         outcome.status, outcome.reason = answer.status, f"Trigger.dev answered {answer.status}"
@@ -165,7 +165,7 @@ class ScheduleInventory(SchedulesRoute):
 def _read(answer: Answer, outcome: _Outcome) -> Verdict:
     """Judge an answer; a success must have come whole."""
     verdict = judge(answer)
-    if verdict is not Verdict.CANCELLED:
+    if verdict is not Verdict.SUCCESS:
         return verdict
     try:
         outcome.body = json.loads(answer.body)

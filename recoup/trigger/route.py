@@ -8,10 +8,11 @@ trigger.dev's `apps/webapp/app/routes/api.v1.schedules.$scheduleId.ts`.
 import random
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from recoup import log
+from recoup.config import Config
 from recoup.http.client import Answer, Client
 from recoup.http.deadline import Deadline
 from recoup.trigger.answers import Verdict
@@ -28,13 +29,36 @@ class SchedulesRoute:
     """The schedules route of one Trigger.dev environment. Threads may share it."""
 
     def __init__(
-        self, api_url: str, secret_key: str, *, pool_size: int = 10, proxy_url: str | None = None
+        self,
+        api_url: str,
+        secret_key: str,
+        *,
+        branch: str | None = None,
+        pool_size: int = 10,
+        proxy_url: str | None = None,
+        ca_bundle: str | None = None,
     ) -> None:
+        headers = {"Authorization": f"Bearer {secret_key}"}
+        if branch:
+            headers["x-trigger-branch"] = branch
         self._client = Client(
             api_url,
-            headers={"Authorization": f"Bearer {secret_key}"},
+            headers=headers,
             pool_size=pool_size,
             proxy_url=proxy_url,
+            ca_bundle=ca_bundle,
+        )
+
+    @classmethod
+    def of(cls, config: Config, **options: Any) -> Self:
+        """Return the route that the settings name."""
+        return cls(
+            config.trigger_api_url,
+            config.trigger_secret_key,
+            branch=config.trigger_preview_branch,
+            proxy_url=config.trigger_proxy_url,
+            ca_bundle=config.ca_bundle,
+            **options,
         )
 
     def look(self, seconds: float) -> Answer:

@@ -4,11 +4,26 @@ Mirrors `ScheduleObject` and `ListSchedulesResult` in trigger.dev's
 `packages/core/src/v3/schemas/api.ts`; what is not used here is let through.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from marshmallow import EXCLUDE, Schema, fields, post_load, validate
+
+# What Trigger.dev calls its schedules.
+SCHEDULE_ID = re.compile(r"sched_\w+", re.ASCII)
+
+
+def task_ids(external_id: Any, deduplication_key: Any) -> set[str]:
+    """Return the tasks that a schedule with these two says it is of."""
+    ids = set()
+    for text in (external_id, deduplication_key):
+        try:
+            ids.add(str(UUID(text)))
+        except (ValueError, TypeError, AttributeError):
+            continue
+    return ids
 
 
 @dataclass(frozen=True)
@@ -33,13 +48,7 @@ class Schedule:
     @property
     def task_ids(self) -> set[str]:
         """The tasks that it says it is of."""
-        ids = set()
-        for text in filter(None, (self.external_id, self.deduplication_key)):
-            try:
-                ids.add(str(UUID(text)))
-            except ValueError:
-                continue
-        return ids
+        return task_ids(self.external_id, self.deduplication_key)
 
     @property
     def lasting_key(self) -> str:
@@ -59,7 +68,9 @@ class _Generator(_Tolerant):
 class ScheduleSchema(_Tolerant):
     """Loads a `Schedule`."""
 
-    id = fields.String(required=True, validate=validate.Regexp(r"sched_\w+\Z"))
+    id = fields.String(
+        required=True, validate=validate.Regexp(SCHEDULE_ID.pattern + r"\Z", re.ASCII)
+    )
     type = fields.String(load_default="IMPERATIVE")
     task = fields.String(required=True)
     generator = fields.Nested(_Generator, required=True)

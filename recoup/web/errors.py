@@ -16,6 +16,8 @@ from recoup.auth.privy import PrivyFailed
 from recoup.database.connection import DatabaseFailed
 from recoup.deletion.outcomes import (
     AccessDenied,
+    DeletionInDoubt,
+    DeletionNotPossible,
     DeletionPending,
     DeletionRolledBack,
     DeletionUnfinished,
@@ -30,7 +32,10 @@ Answer = tuple[dict[str, Any], int] | tuple[dict[str, Any], int, dict[str, str]]
 FAILURES = {
     DatabaseFailed: "The database did not answer; nothing was changed. Ask again.",
     PrivyFailed: "The token could not be checked; nothing was changed. Ask again.",
+    DeletionNotPossible: "Deletions are not possible now; nothing was changed.",
     DeletionRolledBack: "The schedule could not be cancelled; the task was kept.",
+    DeletionInDoubt: "The schedule may have been cancelled; within minutes the task is either "
+    "deleted or found whole. Ask again to delete it now.",
     DeletionPending: "The task is being deleted by another request. Ask again.",
     DeletionUnfinished: "The deletion was interrupted; if it has begun, it will be completed.",
     Overloaded: "Too many deletions are under way; nothing was changed. Ask again.",
@@ -63,6 +68,7 @@ def _bad_request(error: Exception) -> Answer:
 
 
 def _unauthenticated(error: Unauthenticated) -> Answer:
+    log.note(reason=error.why)
     return {"error": 401, "message": str(error)}, 401, {"WWW-Authenticate": "Bearer"}
 
 
@@ -76,13 +82,8 @@ def _task_not_found(error: TaskNotFound) -> Answer:
 
 def _failed(error: Exception) -> Answer:
     sentence = next(text for kind, text in FAILURES.items() if isinstance(error, kind))
-    log.note(level=logging.ERROR, error=describe(error))
+    log.fail(error)
     return {"status": "error", "error": sentence}, 500
-
-
-def describe(error: Exception) -> str:
-    """Return what the log says of a failure: its name, and the reason beneath it."""
-    return f"{type(error).__name__}: {error.__cause__ or error}"
 
 
 def _http_error(error: HTTPException) -> Answer:

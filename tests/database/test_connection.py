@@ -9,32 +9,28 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
 from uuid import uuid4
 
 import psycopg
 import pytest
 
-from recoup.database import pool as pools
+from recoup.database import statements
 from recoup.database.connection import (
     AnswerLost,
     ConstraintFailed,
     DatabaseFailed,
-    _translate,
     connect,
     database,
     execute,
     fetch,
-    is_postgres,
     release,
 )
 from recoup.database.migrations import upgrade
 from recoup.database.models import Account
 from tests.conftest import close_database, make_config
+from tests.database.conftest import SECONDS, backend, in_thread, kill, ours, wait_for
 
-SECONDS = 60
 NEW_ACCOUNT = "INSERT INTO accounts (id, name) VALUES (?, ?)"
-NEW_MARK = "INSERT INTO task_deletions VALUES (?, ?, NULL, {now}, {now})"
 
 
 @pytest.fixture
@@ -45,69 +41,12 @@ def either(database_url):
 
 
 @pytest.fixture
-def pg(postgres_url):
-    """The module's database on Postgres; a connection of somebody else's to it."""
-    connect(make_config(postgres_url, DATABASE_POOL_SIZE="2"))
-    with psycopg.connect(postgres_url, autocommit=True) as somebody:
-        yield somebody
-
-
-@pytest.fixture
 def sqlite(sqlite_url):
     """The module's database on SQLite; a connection of somebody else's to it."""
     connect(make_config(sqlite_url))
     somebody = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     yield somebody
     somebody.close()
-
-
-@pytest.fixture
-def short_waits(monkeypatch):
-    """Let every wait end after a second; to be named before the database."""
-    monkeypatch.setattr(pools, "WAIT_SECONDS", 1)
-
-
-def in_thread(function, *args):
-    """Run a function in a thread that then gives its connection back; return what it returns."""
-
-    def call():
-        try:
-            return function(*args)
-        finally:
-            release()
-
-    with ThreadPoolExecutor(1) as threads:
-        return threads.submit(call).result(SECONDS)
-
-
-def wait_for(true):
-    """Wait until *true* is, and return what it said."""
-    end = time.monotonic() + SECONDS
-    while not (said := true()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return said
-
-
-def backend():
-    """Return the process of the server that this thread's connection is with."""
-    return fetch("SELECT pg_backend_pid()")[0][0]
-
-
-def kill(somebody, pid):
-    """End a connection at the server, and wait until it has ended."""
-    somebody.execute("SELECT pg_terminate_backend(%s)", (pid,))
-    query = "SELECT FROM pg_stat_activity WHERE pid = %s"
-    wait_for(lambda: not somebody.execute(query, (pid,)).fetchall())
-
-
-def ours(somebody, condition="true"):
-    """Return how many connections of this service the server has, under a condition."""
-    query = f"""
-        SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND application_name = 'recoup' AND {condition}
-    """
-    return somebody.execute(query).fetchone()[0]
 
 
 # Statements
@@ -129,23 +68,13 @@ def test_a_statement_is_committed_at_once(either):
     assert in_thread(fetch, "SELECT name FROM accounts") == [("n",)]
 
 
-def test_the_clock_is_the_databases_and_goes_on(either):
-    """`{now}` and `{now_plus}` are instants, and comparable whoever wrote them."""
-    query = "SELECT {instant}({now}) < {instant}({now_plus}), {instant}({now}) > {instant}(?)"
-    last_year = datetime.now(UTC).replace(year=2000).isoformat()
-    query = query.replace("(?)", "(CAST(? AS timestamptz))" if is_postgres() else "(?)")
-    assert [bool(value) for value in fetch(query, 5.5, last_year)[0]] == [True, True]
-    first = fetch("SELECT {now}")
-    wait_for(lambda: fetch("SELECT {now}") > first)
-
-
 @pytest.mark.parametrize("task", ["unknown", "taken"])
 def test_a_constraint_is_told_from_other_failures(either, task):
     """A missing parent, or a key that is there; and the next statement works."""
     account, task_id = str(uuid4()), str(uuid4())
     execute(NEW_ACCOUNT, account, "n")
     with pytest.raises(ConstraintFailed):
-        execute(NEW_MARK, task_id, account) if task == "unknown" else execute(
+        statements.place_mark(task_id, account, None, 1) if task == "unknown" else execute(
             NEW_ACCOUNT, account, "n"
         )
     assert fetch("SELECT name FROM accounts") == [("n",)]
@@ -159,25 +88,6 @@ def test_a_statement_that_is_wrong_fails_by_itself(either, sql):
     assert caught.value.__cause__
     assert type(caught.value) is DatabaseFailed
     assert fetch("SELECT 1") == [(1,)]
-
-
-@pytest.mark.parametrize(
-    ("sql", "postgres", "sqlite"),
-    [
-        ("a = ? AND b = ?", "a = %s AND b = %s", "a = ? AND b = ?"),
-        ("{now}", "clock_timestamp()", "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"),
-        (
-            "{now_plus}",
-            "clock_timestamp() + make_interval(secs => %s)",
-            "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ? || ' seconds')",
-        ),
-        ("{instant}(x)", "(x)", "julianday(x)"),
-        ("SELECT 1", "SELECT 1", "SELECT 1"),
-    ],
-)
-def test_each_database_gets_its_own_words(sql, postgres, sqlite):
-    """One text of a statement serves both."""
-    assert (_translate(sql, True), _translate(sql, False)) == (postgres, sqlite)
 
 
 def test_release_gives_the_connection_back(either):
@@ -214,8 +124,9 @@ def test_all_connections_of_a_server_that_restarted_are_replaced_unseen(postgres
     assert [in_thread(fetch, "SELECT 1") for _ in range(3)] == [[(1,)]] * 3
 
 
-def test_a_connection_that_dies_in_use_fails_one_statement(pg):
+def test_a_connection_that_dies_in_use_fails_one_statement(pg, postgres_url):
     """Its own; the next one, even of the same thread, gets a new connection."""
+    connect(make_config(postgres_url, DATABASE_POOL_SIZE="1"))
     pid = backend()
     kill(pg, pid)
     with pytest.raises(DatabaseFailed):
@@ -392,12 +303,13 @@ def test_a_refused_connection_fails(port):
 
 
 def test_an_unknown_database_fails_without_the_password(postgres):
-    """The server's reason is told."""
+    """The server's reason is told, and neither the database's name."""
     address = postgres.tcp_url("no_such").partition("@")[2]
     connect(make_config(f"postgresql://postgres:hidden@{address}"))
-    with pytest.raises(DatabaseFailed, match='"no_such" does not exist') as caught:
+    with pytest.raises(DatabaseFailed, match="it has no database of the name") as caught:
         fetch("SELECT 1")
     assert "hidden" not in str(caught.value)
+    assert "no_such" not in str(caught.value)
     close_database()
 
 
@@ -413,18 +325,6 @@ def test_threads_that_wait_for_a_silent_server_fail_together(short_waits, silent
         for future in [threads.submit(fail) for _ in range(20)]:
             future.result(SECONDS)
     assert count_waiting(silent_server) == 1
-
-
-def test_after_a_failed_attempt_nobody_tries_for_a_moment(port, monkeypatch):
-    """Only then is the next one made."""
-    monkeypatch.setattr(pools, "CONNECT_PAUSE_SECONDS", SECONDS)
-    connect_to(port)
-    for reason in ("refused", "a moment ago", "a moment ago"):
-        with pytest.raises(DatabaseFailed, match=reason):
-            fetch("SELECT 1")
-    monkeypatch.setattr(pools, "CONNECT_PAUSE_SECONDS", 0)
-    with pytest.raises(DatabaseFailed, match="refused"):
-        fetch("SELECT 1")
 
 
 def test_a_database_that_comes_back_serves_again(postgres, postgres_url):
@@ -445,16 +345,6 @@ def test_a_database_that_comes_back_serves_again(postgres, postgres_url):
             return fetch("SELECT 1") == [(1,)]
 
     assert wait_for(serves)
-
-
-def test_the_pause_spares_connections_that_are_there(pg, monkeypatch):
-    """Who has one, or finds one in the pool, isn't kept waiting by others' failures."""
-    fetch("SELECT 1")
-    release()
-    monkeypatch.setattr(database.obj, "_connect_failed_at", time.monotonic())
-    assert fetch("SELECT 1") == [(1,)]
-    with pytest.raises(DatabaseFailed, match="a moment ago"):
-        in_thread(fetch, "SELECT 1")
 
 
 # SQLite

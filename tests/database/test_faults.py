@@ -14,7 +14,7 @@ import pytest
 
 from recoup.database.connection import DatabaseFailed, database, fetch, release
 from recoup.deletion.outcomes import DeletionUnfinished
-from recoup.deletion.recovery import recover_expired
+from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
 from tests.deletion.test_staged import expire, wait_for
@@ -167,7 +167,7 @@ def test_outage_after_the_cancel_is_completed_later(
 
     standin.clear()
     expire(task)
-    assert ([task], []) == recover_expired(app.extensions["recoup"].deleter)
+    assert list(sweep(app.extensions["recoup"].deleter)) == [(task, "deleted", None)]
     assert (world.row(task), world.schedule_ids(task)) == (None, [])
 
 
@@ -209,5 +209,5 @@ def test_disk_that_fills_up_during_the_cancel_delays_the_deletion(
     with outage.full():
         assert failed(pending.result(), WILL_BE_COMPLETED)
     expire(task)
-    assert ([task], []) == recover_expired(app.extensions["recoup"].deleter)
+    assert list(sweep(app.extensions["recoup"].deleter)) == [(task, "deleted", None)]
     assert world.row(task) is None

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from recoup.database import pool as pools
+from recoup.database import statements, waits
 from recoup.database.connection import DatabaseFailed, connect, database, execute, fetch, release
 from recoup.database.migrations import LOCK_KEY, upgrade
 from recoup.database.models import Account, ScheduledAction
@@ -473,12 +473,7 @@ def make_marked_task():
         account_id=account.id,
         artist_account_id=account.id,
     )
-    execute(
-        "INSERT INTO task_deletions VALUES (?, ?, NULL, {now}, {now_plus})",
-        str(task.id),
-        str(uuid4()),
-        1.5,
-    )
+    assert statements.place_mark(str(task.id), str(uuid4()), None, 1.5)
     return task.id
 
 
@@ -502,7 +497,7 @@ def test_any_tool_can_read_the_sqlite_file(sqlite_url):
 
 def test_an_upgrade_behind_a_writer_gives_up(sqlite_url, monkeypatch):
     """It waits for the write lock as long as anyone, and then says so."""
-    monkeypatch.setattr(pools, "WAIT_SECONDS", 1)
+    monkeypatch.setattr(waits, "WAIT_SECONDS", 1)
     plain = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     plain.execute("BEGIN IMMEDIATE")
     with pytest.raises(DatabaseFailed, match="locked"):

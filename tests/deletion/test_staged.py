@@ -9,14 +9,19 @@ import pytest
 
 from recoup import log
 from recoup.app import create_app
-from recoup.database.connection import database, execute, fetch, is_postgres, release
+from recoup.database.connection import database, execute, is_postgres, release
+from recoup.database.expressions import clock_plus
+from recoup.database.models import TaskDeletion
 from recoup.deletion.outcomes import (
     Caller,
+    DeletionInDoubt,
+    DeletionNotPossible,
     DeletionPending,
     DeletionRolledBack,
     DeletionUnfinished,
     TaskNotFound,
 )
+from recoup.deletion.recovery import recover
 from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
 from recoup.web.limit import Overloaded
@@ -102,9 +107,9 @@ def test_task_is_marked_while_its_schedule_is_cancelled(deleter, world, standin,
 
 
 def _expired_in(task, seconds):
-    rows = fetch("SELECT lease_expires_at <= {now_plus} FROM task_deletions", seconds)
+    expired = TaskDeletion.select(TaskDeletion.lease_expires_at <= clock_plus(seconds)).scalar()
     release()
-    return bool(rows[0][0])
+    return bool(expired)
 
 
 def test_no_connection_is_held_while_trigger_dev_is_asked(deleter, standin, task, pool):
@@ -133,7 +138,7 @@ def test_waiting_for_a_deletion_that_fails_makes_an_attempt_of_its_own(
     first = pool.submit(attempt, deleter, task)
     wait_for(lambda: world.mark(task))
     second = pool.submit(attempt, deleter, task)
-    assert isinstance(first.result(), DeletionRolledBack)
+    assert isinstance(first.result(), DeletionInDoubt)
     assert second.result() is None
 
 
@@ -166,14 +171,14 @@ def test_recovery_completes_what_was_cancelled_already(deleter, world, standin, 
     """A process that died after the cancel left a row without a schedule: the row goes."""
     standin.schedules.clear()
     world.place_mark(task, lease_seconds=-1)
-    assert deleter.recover(task)
+    assert recover(deleter, task)
     assert world.row(task) is None
 
 
 def test_recovery_leaves_a_mark_that_is_in_its_lease(deleter, world, standin, task):
     """What another process is working on is not touched."""
     token = world.place_mark(task, lease_seconds=60)
-    assert not deleter.recover(task)
+    assert not recover(deleter, task)
     assert token == str(world.mark(task)["token"])
     assert standin.requests == []
 
@@ -187,7 +192,7 @@ def test_expired_mark_is_recovered_by_one_of_many(deleter, world, standin, task,
 
 def _recover(deleter, task):
     try:
-        return deleter.recover(task)
+        return recover(deleter, task)
     finally:
         release()
 
@@ -199,9 +204,9 @@ def test_slow_owner_that_lost_its_mark_does_no_harm(deleter, world, standin, tas
     wait_for(lambda: standin.requests)
     expire(task)
     with pytest.raises(DeletionUnfinished):
-        deleter.recover(task)
+        recover(deleter, task)
     owner = world.mark(task)["token"]
-    assert isinstance(slow.result(), DeletionPending)
+    assert isinstance(slow.result(), DeletionUnfinished)
     assert owner == world.mark(task)["token"]
 
 
@@ -265,8 +270,17 @@ def keep_rows():
     release()
 
 
+def test_row_that_would_not_go_costs_no_schedule(deleter, world, standin, task):
+    """A trigger of the host's that keeps the row is found before anything is begun."""
+    keep_rows()
+    before = world.row(task)
+    assert isinstance(attempt(deleter, task), DeletionNotPossible)
+    assert (world.row(task), world.mark(task), standin.requests) == (before, None, [])
+
+
 def test_row_that_does_not_go_keeps_its_mark(deleter, world, standin, task):
     """Its schedule is cancelled, so there is no way back, and nothing to cancel again."""
+    deleter.readiness.refresh()
     keep_rows()
     assert isinstance(attempt(deleter, task), DeletionUnfinished)
     assert world.row(task)

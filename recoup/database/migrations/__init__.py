@@ -5,12 +5,13 @@ in one transaction that others wait for, so that it may run again and several ti
 """
 
 from importlib.resources import files
+from typing import Any
 
 import peewee
 
 from recoup.database.connection import DatabaseFailed, database, is_postgres
-from recoup.database.models import HOST_MODELS, MODELS
-from recoup.database.pool import make_sqlite_file
+from recoup.database.failures import explain
+from recoup.database.models import HOST_MODELS, MODELS, TaskDeletion
 
 UPGRADE_SECONDS = 600
 LOCK_KEY = 5_702_887  # an advisory lock number that is ours alone
@@ -25,13 +26,23 @@ def upgrade() -> None:
     try:
         _upgrade_postgres() if is_postgres() else _upgrade_sqlite()
     except (peewee.PeeweeException, OSError) as error:
-        raise DatabaseFailed(str(error)) from error
+        raise DatabaseFailed(explain(error)) from error
 
 
 def _upgrade_sqlite() -> None:
-    make_sqlite_file(database.obj)
+    database.make_file()
     with database.atomic("IMMEDIATE"):
         database.create_tables(MODELS, safe=True)
+        _add_columns(TaskDeletion)
+
+
+def _add_columns(model: Any) -> None:
+    """Add the columns that an earlier version's table lacks; each may be null."""
+    table = model._meta.table_name
+    there = {column.name for column in database.get_columns(table)}
+    for name, field in model._meta.columns.items():
+        if name not in there:
+            database.execute_sql(f'ALTER TABLE {table} ADD COLUMN "{name}" {field.field_type}')
 
 
 def _upgrade_postgres() -> None:

@@ -20,6 +20,13 @@ BEGIN
         );
     END IF;
 
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = 'task_deletions'::regclass AND attname = 'doubtful_since'
+    ) THEN
+        ALTER TABLE task_deletions ADD COLUMN doubtful_since timestamptz;
+    END IF;
+
     IF to_regclass('task_deletions_lease_expires_at') IS NULL THEN
         CREATE INDEX task_deletions_lease_expires_at ON task_deletions (lease_expires_at);
     END IF;

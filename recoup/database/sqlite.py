@@ -1,0 +1,88 @@
+"""SQLite: peewee's pool, with turns for those who write and an end to each wait."""
+
+import sqlite3
+import time
+from pathlib import Path
+from threading import Lock
+from typing import Any, Self
+from urllib.parse import quote, unquote
+
+import peewee
+from playhouse.pool import PooledSqliteDatabase
+
+from recoup.database import waits
+
+# SQLite's lock is held for about as long.
+POLL_SECONDS = 0.0005
+PRAGMAS = {
+    # The waiting is done by `_Cursor`.
+    "busy_timeout": 0,
+    "foreign_keys": 1,
+    "journal_mode": "wal",
+    # A mark must outlive a power cut, or a schedule could be gone with nobody knowing.
+    "synchronous": "full",
+}
+
+
+class SQLiteDatabase(PooledSqliteDatabase):
+    """Has the threads of a process take turns to write, and not all ask for the lock at once."""
+
+    def __init__(self, path: str, size: int) -> None:
+        # A file that isn't there is an error, and not a new database; see `make_file`.
+        super().__init__(  # type: ignore[no-untyped-call]
+            f"file:{quote(str(Path(path).absolute()))}?mode=rw",
+            pragmas=PRAGMAS,
+            uri=True,
+            check_same_thread=False,
+            factory=_Connection,
+            max_connections=size,
+            timeout=waits.WAIT_SECONDS,
+        )
+        self._turn = Lock()
+
+    def make_file(self) -> None:
+        """Make the file, and its folder, if they aren't there.
+
+        Raises:
+            OSError: it can't be made.
+        """
+        path = Path(unquote(self.database.removeprefix("file:").partition("?")[0]))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """Run a statement; one that writes, when its turn has come."""
+        # Before the turn, or those who have connections would wait for the turn, and it for them.
+        self.connection()  # type: ignore[no-untyped-call]
+        if sql.lstrip().startswith("SELECT"):
+            return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+        if not self._turn.acquire(timeout=waits.WAIT_SECONDS):
+            raise peewee.OperationalError("database is locked")
+        try:
+            return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+        finally:
+            self._turn.release()
+
+
+class _Cursor(sqlite3.Cursor):
+    """Asks for the file's lock often, until it has it or `WAIT_SECONDS` are over.
+
+    SQLite itself lets whoever finds its lock taken sleep and try again, for longer each time: the
+    lock lies idle, and some wait for very long.
+    """
+
+    def execute(self, sql: str, parameters: Any = ()) -> Self:
+        end = time.monotonic() + waits.WAIT_SECONDS
+        while True:
+            try:
+                return super().execute(sql, parameters)
+            except sqlite3.OperationalError as error:
+                code = getattr(error, "sqlite_errorcode", 0)  # an extended one
+                if code & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+            time.sleep(POLL_SECONDS)
+
+
+class _Connection(sqlite3.Connection):
+    def cursor(self, factory: Any = _Cursor) -> Any:
+        return super().cursor(factory)

@@ -1,0 +1,50 @@
+"""Doubts: deletions of which Trigger.dev may have cancelled the schedule without saying so.
+
+The row was kept, and its mark says since when there is the doubt. A new request takes such a mark
+over at once. Otherwise Trigger.dev is asked, when it can have nothing in hand any more: where the
+task still has a schedule it is whole, and the mark goes; where it has none, the deletion is
+completed. Where Trigger.dev can't be asked, the doubt stays for the next look.
+"""
+
+from recoup import log
+from recoup.database import statements
+from recoup.database.connection import release
+from recoup.deletion import marks
+from recoup.deletion.marks import Mark, Origin
+from recoup.deletion.outcomes import DeletionInDoubt
+from recoup.deletion.staged import Deleter, MarkLost
+from recoup.trigger.cancel import CancelFailed
+
+# The real server was seen to act 33 s after its caller had gone.
+SETTLING_SECONDS = 60
+
+
+def settle(deleter: Deleter, task_id: str) -> None:
+    """Look what became of a doubtful deletion, and complete it or leave the task whole.
+
+    Notes as `state` what the task is now: `kept`, `deleted`, or `overtaken` by another.
+
+    Raises:
+        DeletionInDoubt: it can't be told yet.
+        DeletionUnfinished, DatabaseFailed: the mark stays for the next try.
+    """
+    mark = Mark(task_id, Origin.EXPIRED)
+    if not statements.claim_doubt(task_id, mark.token, SETTLING_SECONDS, deleter.lease_seconds):
+        return log.note(state="overtaken")
+    standing = statements.find_standing(task_id)
+    release()
+    cancellation = deleter.begin(task_id, standing and standing.schedule_id)
+    log.note(step="look up", schedule=cancellation.schedule_id)
+    try:
+        whole = deleter.schedules.has_schedule(cancellation)
+    except CancelFailed as error:
+        log.note(state="in doubt", reason=cancellation.report.reason)
+        raise DeletionInDoubt(cancellation.report.reason) from error
+    if whole:
+        return log.note(state="kept" if marks.remove(mark) else "overtaken")
+    if not statements.go_forward(task_id, mark.token, deleter.lease_seconds):
+        return log.note(state="overtaken")
+    try:
+        deleter.carry_out(mark, deleter.begin(task_id, cancellation.schedule_id))
+    except MarkLost:
+        log.note(state="overtaken")

@@ -1,0 +1,277 @@
+"""Deletions in doubt: Trigger.dev may have cancelled without saying so; and how that settles."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from recoup import log
+from recoup.database.connection import execute, release
+from recoup.deletion.doubt import settle
+from recoup.deletion.outcomes import (
+    DeletionInDoubt,
+    DeletionRolledBack,
+    DeletionUnfinished,
+)
+from recoup.deletion.sweep import sweep
+from recoup.demo.standin import Fault
+from tests.deletion.test_staged import attempt, expire, wait_for
+
+PAST = "2020-01-01T00:00:00.000Z"
+OTHER_WORDS = Fault.status(200, b"<html>maintenance</html>")
+
+
+@pytest.fixture(name="deleter")
+def _deleter(app):
+    return app.extensions["recoup"].deleter
+
+
+@pytest.fixture(name="task")
+def _task(world):
+    return world.task(world.account())
+
+
+@pytest.fixture(name="doubt")
+def _doubt(deleter, world, standin, task):
+    """Leave the task in doubt; its schedule was cancelled, or not."""
+
+    def doubt(*, acted):
+        standin.always(Fault.reset(act=acted))
+        assert isinstance(attempt(deleter, task), DeletionInDoubt)
+        standin.clear()
+        standin.requests.clear()
+
+    return doubt
+
+
+def age(task):
+    """Let a doubt be so old that Trigger.dev can have nothing of it in hand any more."""
+    execute("UPDATE task_deletions SET doubtful_since = ? WHERE task_id = ?", PAST, task)
+    release()
+
+
+def swept(deleter):
+    """Sweep once; return what became of each task."""
+    return [(one.task_id, one.state) for one in sweep(deleter)]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.reset(act=True),
+        Fault.hang(5, act=True),
+        Fault.half_body(act=True),
+        Fault.status(422),
+        Fault.status(500),
+        Fault.junk(502, act=True),
+        OTHER_WORDS,
+    ],
+    ids=lambda fault: fault.kind,
+)
+def test_what_may_have_acted_leaves_a_doubt(deleter, world, standin, task, fault):
+    """The row is kept to the last column, and its mark says since when nobody knows."""
+    before = world.row(task)
+    standin.fail(fault)
+    standin.always(Fault.status(401))
+    assert isinstance(attempt(deleter, task), DeletionInDoubt)
+    assert world.row(task) == before
+    assert world.mark(task)["doubtful_since"]
+
+
+def test_the_line_says_in_doubt(deleter, standin, task):
+    """The operator reads it, with the reason."""
+    standin.always(Fault.reset())
+    with log.record("test") as notes:
+        attempt(deleter, task)
+    assert (notes["state"], notes["step"]) == ("in doubt", "roll back")
+    assert notes["reason"].endswith("the connection broke off before an answer")
+
+
+def test_a_new_request_takes_a_doubt_over_at_once(deleter, world, doubt, task):
+    """It blocks nobody, however young it is."""
+    doubt(acted=True)
+    assert attempt(deleter, task) is None
+    assert world.row(task) is None
+
+
+def test_a_new_request_that_fails_leaves_the_doubt(deleter, world, standin, doubt, task):
+    """A clear refusal of this request says nothing of the one before."""
+    doubt(acted=True)
+    standin.always(Fault.status(401))
+    assert isinstance(attempt(deleter, task), DeletionInDoubt)
+    assert world.mark(task)["doubtful_since"]
+
+
+def test_a_doubt_that_was_taken_over_by_one_that_died_is_completed(deleter, world, doubt, task):
+    """Its owner may have cancelled: the mark is like any other that has expired."""
+    doubt(acted=False)
+    execute("UPDATE task_deletions SET doubtful_since = NULL WHERE task_id = ?", task)
+    release()
+    expire(task)
+    assert swept(deleter) == [(task, "deleted")]
+    assert world.schedule_ids(task) == []
+
+
+def test_a_young_doubt_is_left_alone(deleter, world, standin, doubt, task):
+    """Trigger.dev may act yet."""
+    doubt(acted=True)
+    assert swept(deleter) == []
+    assert world.row(task)
+    assert standin.requests == []
+
+
+def test_a_task_that_is_found_whole_stays(deleter, world, standin, doubt, task):
+    """Its schedule is there, so nothing had happened: the mark goes, and nothing else."""
+    before = world.row(task)
+    doubt(acted=False)
+    age(task)
+    assert swept(deleter) == [(task, "kept")]
+    assert (world.row(task), world.mark(task)) == (before, None)
+    assert world.schedule_ids(task)
+    assert standin.deletions == {}
+
+
+def test_a_task_that_is_found_cancelled_goes(deleter, world, doubt, task):
+    """What was begun is completed."""
+    world.task(world.account())
+    doubt(acted=True)
+    age(task)
+    assert swept(deleter) == [(task, "deleted")]
+    assert (world.row(task), world.mark(task)) == (None, None)
+
+
+def test_a_doubt_that_cannot_be_told_yet_stays(deleter, world, standin, doubt, task):
+    """As long as it takes; the row is kept meanwhile."""
+    doubt(acted=True)
+    standin.always(Fault.status(503), method="GET")
+    for _ in range(2):
+        age(task)
+        expire(task)
+        assert swept(deleter) == [(task, "in doubt")]
+    assert world.row(task)
+    standin.clear()
+    expire(task)
+    assert swept(deleter) == [(task, "deleted")]
+
+
+def test_a_404_with_an_unproven_key_settles_no_doubt(deleter, world, standin, doubt, task):
+    """The key may have been replaced by one of another environment meanwhile."""
+    world.task(world.account())
+    doubt(acted=True)
+    deleter.schedules._seen_at = float("-inf")
+    standin.schedules.clear()
+    age(task)
+    assert swept(deleter) == [(task, "in doubt")]
+    assert world.row(task)
+
+
+def test_a_doubt_is_looked_at_by_one_worker_at_a_time(deleter, world, standin, doubt, task):
+    """The others find a lease on it."""
+    doubt(acted=False)
+    age(task)
+    standin.always(Fault.delay(0.3), method="GET")
+
+    def look(_):
+        with log.record("test") as notes:
+            settle(deleter, task)
+        release()
+        return notes["state"]
+
+    with ThreadPoolExecutor(4) as pool:
+        states = sorted(pool.map(look, range(4)))
+    assert states == ["kept", "overtaken", "overtaken", "overtaken"]
+    assert len(standin.requests) == 1
+
+
+def test_a_request_overtakes_a_look(deleter, world, standin, doubt, task):
+    """Whoever looks finds its token gone, and changes nothing."""
+    doubt(acted=False)
+    age(task)
+    standin.fail(Fault.delay(0.5), method="GET")
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(swept, deleter)
+        wait_for(lambda: standin.requests)
+        assert attempt(deleter, task) is None
+        assert looking.result() == [(task, "overtaken")]
+    assert world.row(task) is None
+
+
+def test_a_settled_doubt_is_no_missing_schedule(deleter, standin, doubt, task):
+    """We had it cancelled ourselves, though nobody told us."""
+    doubt(acted=True)
+    with log.record("test") as notes:
+        assert attempt(deleter, task) is None
+    assert not notes["missing"]
+
+
+def test_a_disabled_task_in_doubt_settles_too(deleter, world, doubt, task):
+    """No list of tasks has to name it."""
+    execute("UPDATE scheduled_actions SET enabled = ? WHERE id = ?", False, task)
+    release()
+    doubt(acted=True)
+    age(task)
+    assert swept(deleter) == [(task, "deleted")]
+
+
+# What was cancelled goes forward
+
+
+def test_what_was_cancelled_is_never_rolled_back(deleter, world, standin, task):
+    """Of two schedules one went and one is refused: the mark stays, and the deletion goes on."""
+    stored = standin.add("x", externalId=task, deduplicationKey="of-the-host")
+    execute("UPDATE scheduled_actions SET trigger_schedule_id = ? WHERE id = ?", stored, task)
+    release()
+    standin.always(Fault.status(401), schedule_id=stored)
+    with log.record("test") as notes:
+        assert isinstance(attempt(deleter, task), DeletionUnfinished)
+    assert notes["state"] == "marked"
+    standin.clear()
+    expire(task)
+    assert swept(deleter) == [(task, "deleted")]
+    assert world.schedule_ids(task) == []
+
+
+def test_a_second_round_that_fails_goes_forward_too(deleter, world, standin, task):
+    """Round one cancelled the schedule that another program has just named: no way back."""
+    standin.fail(Fault.delay(0.4))
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(attempt, deleter, task)
+        wait_for(lambda: standin.requests)
+        new = standin.add("x", externalId=task, deduplicationKey="of-the-host")
+        execute("UPDATE scheduled_actions SET trigger_schedule_id = ? WHERE id = ?", new, task)
+        release()
+        standin.always(Fault.status(403), method="GET")
+        assert isinstance(done.result(), DeletionUnfinished)
+    assert world.mark(task)["doubtful_since"] is None
+
+
+def test_a_later_round_forgets_no_doubt(deleter, world, standin, task):
+    """Round one lost an answer, round two is refused clearly: it stays a doubt."""
+    standin.schedules.clear()
+    execute("UPDATE scheduled_actions SET trigger_schedule_id = NULL WHERE id = ?", task)
+    release()
+    standin.fail(Fault.reset(), Fault.delay(0.4), Fault.status(401))
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(attempt, deleter, task)
+        wait_for(lambda: len(standin.requests) == 2)
+        new = standin.add("x", externalId=task, deduplicationKey="of-the-host")
+        execute("UPDATE scheduled_actions SET trigger_schedule_id = ? WHERE id = ?", new, task)
+        release()
+        assert isinstance(done.result(), DeletionInDoubt)
+    assert world.mark(task)["doubtful_since"]
+
+
+def test_a_refusal_that_is_clear_leaves_no_mark(deleter, world, standin, task):
+    """Nothing was cancelled, and nothing may have been."""
+    standin.always(Fault.status(403))
+    assert isinstance(attempt(deleter, task), DeletionRolledBack)
+    assert world.mark(task) is None
+
+
+def test_a_wrong_key_costs_no_row(deleter, world, standin, task):
+    """Where the key knows no other task's schedule, it is of another environment."""
+    world.task(world.account())
+    standin.schedules.clear()
+    with log.record("test") as notes:
+        assert isinstance(attempt(deleter, task), DeletionRolledBack)
+    assert "TRIGGER_SECRET_KEY" in notes["reason"]
+    assert world.row(task)
