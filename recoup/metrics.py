@@ -48,7 +48,7 @@ _COUNTERS = {
         ["outcome"],
     ),
     "recoup_log_lines_dropped": (
-        "Lines of the log that were dropped, as nobody read those before them.",
+        "Lines of the log that were dropped, as nobody read the log.",
         [],
     ),
 }
@@ -75,11 +75,6 @@ def count_settling(event: str, notes: Mapping[str, Any]) -> None:
     """Count a `recovery` or a `doubt` by what its line in the log says."""
     _count("recoup_recoveries" if event == "recovery" else "recoup_doubts_settled", notes["state"])
     _count_cancel(notes)
-
-
-def count_dropped_lines(lines: int) -> None:
-    """Count lines that the log has dropped."""
-    counts.add(("recoup_log_lines_dropped",), lines)
 
 
 def _count_cancel(notes: Mapping[str, Any]) -> None:
