@@ -15,7 +15,8 @@ GRANTS = """
 GRANT USAGE ON SCHEMA public TO {role};
 GRANT SELECT ON accounts, account_emails, account_organization_ids, account_api_keys TO {role};
 GRANT SELECT, DELETE ON scheduled_actions TO {role};
-GRANT SELECT, INSERT, UPDATE, DELETE ON task_deletions TO {role};
+GRANT SELECT, INSERT, UPDATE, DELETE
+    ON task_deletions, orphaned_schedules, orphan_collector TO {role};
 """
 
 
