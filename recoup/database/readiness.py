@@ -27,9 +27,9 @@ class Readiness:
         self._rehearse = False
 
     def refresh(self) -> list[str]:
-        """Look for problems now, and return them.
+        """Look for problems now, and return what is known.
 
-        Where the database can't be reached, nothing new is known.
+        Where the database can't be reached, nothing new is.
         """
         problems = find_problems()
         if problems != [UNREACHABLE]:
@@ -37,7 +37,7 @@ class Readiness:
             self._rehearse = not problems and _host_may_refuse()
         self._good_until = time.monotonic() + (BAD_SECONDS if problems else GOOD_SECONDS)
         release()
-        return problems
+        return self._problems
 
     def problems(self, task_id: str) -> list[str]:
         """Return what keeps this task's deletion from being finished, a sentence each."""

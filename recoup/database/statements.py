@@ -21,8 +21,9 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
-from recoup.database import mark_queries, queries
+from recoup.database import mark_queries, orphan_queries, queries
 from recoup.database.built import Statement
+from recoup.database.connection import execute_both, is_postgres
 
 
 class Key(NamedTuple):
@@ -50,7 +51,7 @@ class Standing(NamedTuple):
 def find_key(key_hash: str) -> Key | None:
     """Return the API key with this hash; of several, one that has not expired."""
     rows = queries.find_key.fetch(key_hash)
-    return Key(str(rows[0][0]), str(rows[0][1]), bool(rows[0][2])) if rows else None
+    return Key(str(rows[0][0]), str(rows[0][1]), not rows[0][2]) if rows else None
 
 
 def account_of_email(email: str) -> str | None:
@@ -112,8 +113,15 @@ def go_forward(task_id: str, token: str, lease_seconds: float) -> bool:
 
 
 def remove_task(task_id: str, schedule_id: str | None, token: str) -> bool:
-    """Delete the row, and by cascade its mark, if the mark and the schedule are still ours."""
-    return queries.remove_task.execute(task_id, schedule_id, token) == 1
+    """Delete the row, and by cascade its mark, if the mark and the schedule are still ours.
+
+    The guard records no row that goes in this way. Its trigger on Postgres is told; the one on
+    SQLite can't be, so what it has recorded is taken back, in the same transaction.
+    """
+    if is_postgres():
+        return queries.remove_task.execute(task_id, schedule_id, token) == 1
+    removal = queries.remove_task.bind(task_id, schedule_id, token)
+    return execute_both(removal, orphan_queries.forget_own_orphan.bind(task_id)) == 1
 
 
 def remove_mark(task_id: str, token: str) -> bool:
@@ -136,18 +144,23 @@ def count_marks() -> tuple[int, float]:
 
     The seconds are 0 without any, and after the clock was set back behind the oldest.
     """
-    return _count(mark_queries.count_marks)
+    return count_rows(mark_queries.count_marks)
 
 
 def count_doubts() -> tuple[int, float]:
     """Return how many deletions are in doubt, and for how many seconds the oldest has been."""
-    return _count(mark_queries.count_doubts)
+    return count_rows(mark_queries.count_doubts)
 
 
-def _count(statement: Statement) -> tuple[int, float]:
+def count_rows(statement: Statement) -> tuple[int, float]:
+    """Return how many rows there are, and how many seconds old the oldest is; 0 without any."""
     [(count, oldest, now)] = statement.fetch()
-    seconds = (_instant(now) - _instant(oldest)).total_seconds() if count else 0.0
-    return count, max(seconds, 0.0)
+    return count, seconds_between(oldest, now) if count else 0.0
+
+
+def seconds_between(earlier: object, later: object) -> float:
+    """Return the seconds between two instants as the database gave them; never less than 0."""
+    return max((_instant(later) - _instant(earlier)).total_seconds(), 0.0)
 
 
 def sample_schedules(task_id: str, limit: int) -> list[str]:
@@ -164,5 +177,5 @@ def read_clock() -> datetime:
     return _instant(now)
 
 
-def _instant(value: datetime | str) -> datetime:
+def _instant(value: object) -> datetime:
     return datetime.fromisoformat(str(value))
