@@ -63,12 +63,7 @@ class TestRequestLine:
             "schedule": schedule,
             "step": "finish",
             "state": "deleted",
-            "attempts": 1,
-            "upstream_status": 200,
             "upstream_statuses": [200],
-            "reason": "Trigger.dev answered 200",
-            "missing": False,
-            "in_doubt": False,
         }
 
     def test_a_schedule_that_was_gone_already_is_a_warning(self, client, world, lines):
@@ -86,7 +81,8 @@ class TestRequestLine:
         delete(client, world.task(owner), world.key(owner))
         [line] = lines()
         assert (line["level"], line["status"], line["state"]) == ("error", 500, "kept")
-        assert line["error"] == "DeletionRolledBack: Trigger.dev answered 401"
+        assert line["reason"] == "Trigger.dev answered 401"
+        assert "error" not in line
 
     def test_a_refusal_is_one_line_too(self, client, world, lines):
         """A caller's fault is no error of ours, and says which task and account it was."""
@@ -206,7 +202,18 @@ class TestRecord:
         """A block that raises has its line all the same."""
         with pytest.raises(ZeroDivisionError), log.record("event", zero=0) as notes:
             notes["step"] = 1 / notes["zero"]
-        assert json.loads(written.getvalue())["event"] == "event"
+        line = json.loads(written.getvalue())
+        assert line["event"] == "event"
+        assert (line["level"], line["error"]) == ("error", "ZeroDivisionError: division by zero")
+
+    def test_its_error_is_the_reason_beneath(self, written):
+        """Not every exception says more than its name."""
+        with pytest.raises(LookupError), log.record("event"):
+            raise LookupError from OSError("disk full")
+        with pytest.raises(LookupError), log.record("event"):
+            raise LookupError
+        errors = [json.loads(line)["error"] for line in written.getvalue().splitlines()]
+        assert errors == ["LookupError: disk full", "LookupError"]
 
     def test_an_inner_one_is_a_line_of_its_own(self, written):
         """Notes go to the innermost record."""

@@ -72,9 +72,10 @@ def _of_account(account: UUID, yes: bool) -> list[UUID]:
         return []
     release()  # before somebody thinks about the question
     rows = (_row(task, account) for task in tasks)
-    click.echo("\n".join(table(("TASK", "ACCOUNT IS", "ENABLED", "CRON", "TITLE"), *rows)))
+    click.echo("\n".join(table(("TASK", "ROLE", "CRON", "TITLE"), *rows)))
     if not yes:
-        click.confirm("Delete these tasks and their schedules?", abort=True, err=True)
+        question = f"Delete tasks: {len(tasks)}, each with its schedule?"
+        click.confirm(question, abort=True, err=True)
     return [task.id for task in tasks]
 
 
@@ -87,7 +88,7 @@ def _go_with(account: UUID) -> list[ScheduledAction]:
 
 def _row(task: ScheduledAction, account: UUID) -> tuple[str, ...]:
     role = "owner" if task.account_id == account else "artist"
-    return str(task.id), role, "yes" if task.enabled else "no", task.schedule, task.title
+    return str(task.id), role, task.schedule, task.title
 
 
 def _delete_one(task_id: UUID) -> None:

@@ -31,10 +31,12 @@ class Finding(NamedTuple):
 
 @click.command("doctor")
 def doctor() -> None:
-    """Check settings, database and Trigger.dev; exit with 1 if anything is wrong.
+    """Check settings, database and Trigger.dev.
 
     Also the clock, the key's environment and Privy's key. At Trigger.dev one schedule is read,
     with the key that is set; nothing is changed.
+
+    Exits with 1 if anything is wrong.
     """
     failed = False
     for finding in examine():

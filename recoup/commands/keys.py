@@ -60,7 +60,7 @@ def create_key(account: UUID, name: str, expires: datetime | None) -> None:
 def list_keys(account: UUID, as_json: bool) -> None:
     """List an account's API keys, the oldest first.
 
-    The keys themselves are nowhere; `keys revoke` takes their ids.
+    `keys revoke` takes the ids. The keys themselves are not kept anywhere.
     """
     require_account(account)
     model = AccountApiKey
@@ -70,10 +70,9 @@ def list_keys(account: UUID, as_json: bool) -> None:
         return
     now = read_clock()
     rows = (
-        (str(key.id), _iso(key.created_at), _until(key.expires_at, now), key.name) for key in found
+        (str(key.id), f"{key.created_at:%Y-%m-%d}", _expiry(key, now), key.name) for key in found
     )
-    for line in table(("ID", "CREATED", "EXPIRES", "NAME"), *rows):
-        click.echo(line)
+    click.echo("\n".join(table(("ID", "CREATED", "EXPIRES", "NAME"), *rows)))
 
 
 def _as_json(key: AccountApiKey) -> dict[str, str | None]:
@@ -85,10 +84,10 @@ def _as_json(key: AccountApiKey) -> dict[str, str | None]:
     }
 
 
-def _until(expires_at: datetime | None, now: datetime) -> str:
-    if expires_at is None:
+def _expiry(key: AccountApiKey, now: datetime) -> str:
+    if key.expires_at is None:
         return "never"
-    return f"{_iso(expires_at)}{' (expired)' if expires_at <= now else ''}"
+    return "expired" if key.expires_at <= now else _iso(key.expires_at)
 
 
 def _iso(instant: datetime) -> str:
@@ -98,7 +97,10 @@ def _iso(instant: datetime) -> str:
 @keys.command("revoke")
 @click.argument("key_id", type=click.UUID)
 def revoke_key(key_id: UUID) -> None:
-    """End the API key with the id KEY_ID, as `keys create` printed it, at once."""
+    """End an API key at once.
+
+    KEY_ID is its id, as `keys create` and `keys list` print it.
+    """
     revoke = AccountApiKey.update(expires_at=clock()).where(AccountApiKey.id == key_id)
     if not revoke.execute():
         raise click.ClickException(f"there is no key {key_id}")

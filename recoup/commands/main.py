@@ -37,11 +37,12 @@ main = _Recoup(
     help="""Operate the service that deletes tasks together with their schedules.
 
     \b
-    To set it up:      config check, db upgrade, doctor, keys create
-    Before a version:  db upgrade
-    When paged:        doctor, tasks recover, tasks reconcile
+    To set it up:           config check, db upgrade, doctor, keys create
+    Before a new version:   db upgrade
+    When paged:             doctor, tasks recover, tasks reconcile
+    Before an account goes: tasks delete --account
 
-    Settings come from the environment, over a .env in the current folder.
+    Settings come from the environment or, where it lacks one, from a .env in the current folder.
     """,
 )
 # Flask's `--app`, `--debug` and `--env-file`; the last looks for `.env` in the folders above too.

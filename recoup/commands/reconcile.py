@@ -116,10 +116,10 @@ def _delete(inventory: ScheduleInventory, orphans: Sequence[Schedule], backup: P
 @click.argument("file", type=click.Path(path_type=Path))
 @with_appcontext
 def restore_schedules(file: Path) -> None:
-    """Make the schedules in FILE again, which `tasks reconcile --fix` wrote.
+    """Make the schedules again that are in FILE.
 
-    They get new ids. What is there still, or again, is left as it is, so that this may be
-    repeated.
+    It is what `tasks reconcile --fix` wrote. The schedules get new ids. What is there still, or
+    again, is left as it is, so that this may be repeated.
     """
     try:
         schedules = read_backup(file)

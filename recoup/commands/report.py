@@ -8,16 +8,18 @@ from recoup.reconcile.drift import Drift
 
 # What is told of a mismatch.
 _NAMES = ("schedule_id", "task_id")
-# What a person can do about what --fix leaves. Upstream makes a schedule for an enabled task that
-# names none; one that is gone but named, it would make again under a key that isn't the task's.
-ADVICE = {
+# What a person does about what --fix leaves. Upstream makes a schedule for an enabled task that
+# names none; where it names one that is gone, the new one would get a key that isn't the task's.
+_ADVICE = {
     "dead_tasks": """\
-A dead task never runs. Either delete it: recoup tasks delete TASK. Or have its schedule made
-again: set trigger_schedule_id in its row to NULL, then PATCH /api/tasks with its id,
-"enabled": true and its "timezone", which went with the schedule.""",
+A dead task never runs. Delete it (recoup tasks delete TASK), or have its
+schedule made again: set trigger_schedule_id in its row to NULL, then PATCH
+/api/tasks with its id, "enabled": true and its "timezone", which is lost.
+""",
     "duplicates": """\
-A duplicate runs its task once more each time. Delete the schedule in Trigger.dev's dashboard;
-where all schedules of a task are listed, keep the one with the right time and time zone.""",
+A duplicate makes its task run twice. Delete that schedule in Trigger.dev's
+dashboard; where all of a task's schedules are listed, keep one of them.
+""",
 }
 
 
@@ -44,8 +46,9 @@ def as_table(drift: Drift, count: int) -> str:
     heading = [f"{'DRIFT':9}  {'SCHEDULE':27}  TASK"] if lines else []
     counts = count_kinds(drift) or "No drift"
     compared = f"{count} {_words('schedules', count)} compared."
-    advice = [f"\n{text}\n" for kind, text in ADVICE.items() if drift[kind]]
-    return "\n".join([*heading, *lines, *advice, f"{counts}; {compared}"])
+    advice = [text for kind, text in _ADVICE.items() if drift[kind]]
+    blank = [""] if advice else []
+    return "\n".join([*heading, *lines, *blank, *advice, f"{counts}; {compared}"])
 
 
 def count_kinds(drift: Drift) -> str:

@@ -11,9 +11,10 @@ settings = click.Group("config", help="The settings.")
 
 @settings.command("check")
 def check_config() -> None:
-    """Show each setting, with secrets masked; exit with 1 if any is missing or wrong.
+    """Show each setting, with secrets masked.
 
-    A name that looks like a setting and is none is warned of.
+    A name that looks like a setting and is none is warned of. Exits with 1 if any is missing or
+    wrong.
     """
     environ = read_environment()
     for doubt in find_doubts(environ):

@@ -18,7 +18,7 @@ tasks = Group("tasks", help="Tasks and their deletions.")
 
 @tasks.command("recover")
 def recover_tasks() -> None:
-    """Complete deletions left in the middle, and settle doubts.
+    """Complete deletions left in the middle; settle doubts.
 
     The service does so by itself about every 30 seconds; this is for not waiting. Each is tried
     once. Exits with 1 if any are left: those that could not be settled now, and those that are

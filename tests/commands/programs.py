@@ -1,4 +1,4 @@
-"""What tests of commands share: a look at their output, and real terminals and shells."""
+"""What tests of commands share: a look at their output, and a real terminal."""
 
 import json
 import os
@@ -28,23 +28,29 @@ def error_line(result):
 
 def on_a_terminal(command, answer, **environ):
     """Run a command on a terminal; return its exit code and all that it has shown."""
+    return converse(command, (b"[y/N]", answer), **environ)
+
+
+def converse(command, *steps, **environ):
+    """Run a command on a terminal, and type each step's answer once its question is shown.
+
+    Return the exit code and all that was shown.
+    """
     terminal, its_end = pty.openpty()
     process = subprocess.Popen(
         command,
-        stdin=its_end,
-        stdout=its_end,
-        stderr=its_end,
         env={"PATH": os.defpath, "TERM": "xterm", **environ},
+        preexec_fn=lambda: os.login_tty(its_end),  # so that Ctrl-C reaches it
     )
     os.close(its_end)
-    shown, end = b"", time.monotonic() + SECONDS
+    waiting, shown, seen, end = list(steps), b"", 0, time.monotonic() + SECONDS
     try:
         while time.monotonic() < end:
             if select.select([terminal], [], [], 0.1)[0]:
                 shown += os.read(terminal, 4096)
-            if b"[y/N]" in shown and answer:
-                os.write(terminal, answer)
-                answer = b""
+            if waiting and (at := shown.find(waiting[0][0], seen)) >= 0:
+                seen = at + len(waiting[0][0])
+                os.write(terminal, waiting.pop(0)[1])
     except OSError:  # the other end is closed
         pass
     finally:

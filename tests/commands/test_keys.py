@@ -1,5 +1,6 @@
 """The commands `recoup keys …`."""
 
+import json
 import re
 from datetime import UTC, datetime
 
@@ -95,3 +96,79 @@ def test_a_revoked_key_is_refused(recoup, world, client):
 def test_an_unknown_key_cannot_be_revoked(recoup):
     """The operator learns that the key they meant still works."""
     assert error_line(recoup("keys", "revoke", NOBODY)) == f"Error: there is no key {NOBODY}"
+
+
+# recoup keys list
+
+
+def listed(recoup, account):
+    """Return the cells of each line of the table."""
+    result = recoup("keys", "list", "--account", account)
+    assert (result.exit_code, result.stderr) == (0, "")
+    return [re.split("  +", line) for line in result.stdout.splitlines()]
+
+
+def test_the_keys_of_an_account_are_listed(recoup, world):
+    """The oldest first, with id, day of creation, end and name; other accounts' are not."""
+    account = world.account()
+    _, forever = created(recoup("keys", "create", "--account", account, "--name", "CI"))
+    ends = ("--expires", "2999-01-31T02:00:00+02:00")
+    _, bounded = created(recoup("keys", "create", "--account", account, *ends))
+    _, revoked = created(recoup("keys", "create", "--account", account))
+    recoup("keys", "revoke", revoked)
+    world.key(world.account())
+    heading, *lines = listed(recoup, account)
+    assert heading == ["ID", "CREATED", "EXPIRES", "NAME"]
+    days = [line.pop(1) for line in lines]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", day) for day in days)
+    assert lines == [
+        [forever, "never", "CI"],
+        [bounded, "2999-01-31T00:00:00Z", "recoup keys create"],
+        [revoked, "expired", "recoup keys create"],
+    ]
+
+
+def test_a_list_as_json_has_the_same(recoup, world):
+    """One list on one line, with instants in whole."""
+    account = world.account()
+    ends = "2999-01-31T00:00:00Z"
+    _, forever = created(recoup("keys", "create", "--account", account, "--name", "CI"))
+    _, bounded = created(recoup("keys", "create", "--account", account, "--expires", ends))
+    result = recoup("keys", "list", "--account", account, "--json")
+    [line] = result.stdout.splitlines()
+    found = json.loads(line)
+    assert all(re.fullmatch(r"[\dT:-]{19}Z", key.pop("created_at")) for key in found)
+    assert found == [
+        {"id": forever, "name": "CI", "expires_at": None},
+        {"id": bounded, "name": "recoup keys create", "expires_at": ends},
+    ]
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_a_list_holds_neither_key_nor_hash(recoup, world, as_json):
+    """It may be pasted into an issue."""
+    account = world.account()
+    key, _ = created(recoup("keys", "create", "--account", account))
+    output = recoup("keys", "list", "--account", account, *as_json).output
+    assert key not in output
+    assert world.authenticator.hash_key(key) not in output
+
+
+def test_a_name_cannot_draw_on_the_terminal(recoup, world):
+    """Other programs name keys too; letters of any language stay as they are."""
+    account = world.account()
+    recoup("keys", "create", "--account", account, "--name", "Zoë\x1b[31m\nred")
+    assert listed(recoup, account)[1][-1] == r"Zoë\x1b[31m\nred"
+
+
+def test_an_account_without_keys_has_an_empty_list(recoup, world):
+    """Which is no error."""
+    account = world.account()
+    assert listed(recoup, account) == [["ID", "CREATED", "EXPIRES", "NAME"]]
+    assert recoup("keys", "list", "--account", account, "--json").stdout == "[]\n"
+
+
+def test_the_keys_of_an_unknown_account_are_none_to_list(recoup):
+    """It is probably a typing error."""
+    result = recoup("keys", "list", "--account", NOBODY)
+    assert error_line(result) == f"Error: there is no account {NOBODY}"
