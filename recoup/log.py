@@ -18,6 +18,8 @@ from typing import Any, TextIO
 from recoup.lines import LINE_BYTES, LineHandler
 
 logger = logging.getLogger("recoup")
+# A log of its own within ours: who deleted what.
+_audit_logger = logging.getLogger("recoup.audit")
 
 _encode = json.JSONEncoder(default=str).encode
 _record: ContextVar[dict[str, Any] | None] = ContextVar("record", default=None)
@@ -42,6 +44,13 @@ def record(event: str, **fields: Any) -> Iterator[dict[str, Any]]:
         notes["ms"] = round((time.monotonic() - started) * 1000, 1)
         level = notes.pop("level", logging.INFO)
         logger.log(level, event, extra={"fields": notes})
+
+
+def audit(event: str, *names: str) -> None:
+    """Write a line of the audit with what is noted under these names."""
+    notes = _record.get() or {}
+    fields = {name: notes[name] for name in names if name in notes}
+    _audit_logger.info(event, extra={"fields": {"logger": _audit_logger.name, **fields}})
 
 
 def describe(error: Exception) -> str:

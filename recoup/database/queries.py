@@ -40,15 +40,25 @@ def account_of_email(email: Node) -> peewee.BaseQuery:
 @Statement
 def find_task(task_id: Node, caller: Node, admin_organization: Node) -> peewee.BaseQuery:
     allowed = may_act_for(ScheduledAction.account_id, caller, admin_organization)
-    return ScheduledAction.select(ScheduledAction.trigger_schedule_id, allowed).where(
-        ScheduledAction.id == task_id
-    )
+    return ScheduledAction.select(
+        ScheduledAction.trigger_schedule_id, allowed, ScheduledAction.account_id, _title_length()
+    ).where(ScheduledAction.id == task_id)
+
+
+def _title_length() -> peewee.Function:
+    return fn.LENGTH(ScheduledAction.title)
 
 
 @Statement
 def find_standing(task_id: Node) -> peewee.BaseQuery:
     return (
-        ScheduledAction.select(ScheduledAction.trigger_schedule_id, TaskDeletion.token)
+        ScheduledAction.select(
+            ScheduledAction.trigger_schedule_id,
+            TaskDeletion.token,
+            TaskDeletion.requested_by,
+            ScheduledAction.account_id,
+            _title_length(),
+        )
         .join(TaskDeletion, JOIN.LEFT_OUTER)
         .where(ScheduledAction.id == task_id)
     )

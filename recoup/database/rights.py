@@ -18,7 +18,7 @@ READ: dict[Any, tuple[str, ...]] = {
     AccountApiKey: ("account", "expires_at", "id", "key_hash"),
     AccountEmail: ("account_id", "email", "updated_at"),
     AccountOrganization: ("account_id", "organization_id"),
-    ScheduledAction: ("account_id", "enabled", "id", "trigger_schedule_id"),
+    ScheduledAction: ("account_id", "enabled", "id", "title", "trigger_schedule_id"),
 }
 OWN: tuple[Any, ...] = OWN_MODELS
 

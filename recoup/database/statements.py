@@ -35,17 +35,22 @@ class Key(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A task's schedule, and whether the caller may delete it."""
+    """A task's schedule, whether the caller may delete it, its account and its title's length."""
 
     schedule_id: str | None
     allowed: bool
+    owner: str
+    title_length: int
 
 
 class Standing(NamedTuple):
-    """Where a deletion stands: the row's schedule now, and the token on the mark, if any."""
+    """Where a deletion stands: the row as it is now, and the token and requester of its mark."""
 
     schedule_id: str | None
     token: str | None
+    requested_by: str | None
+    owner: str
+    title_length: int
 
 
 def find_key(key_hash: str) -> Key | None:
@@ -62,14 +67,22 @@ def account_of_email(email: str) -> str | None:
 
 def find_task(task_id: str, caller: str, admin_organization: str | None) -> Task | None:
     """Return the task, and whether `caller` may act for its account; see `scope.py`."""
-    rows = queries.find_task.fetch(task_id, caller, admin_organization)
-    return Task(rows[0][0], bool(rows[0][1])) if rows else None
+    for schedule, allowed, owner, length in queries.find_task.fetch(
+        task_id, caller, admin_organization
+    ):
+        return Task(schedule, bool(allowed), str(owner), length)
+    return None
 
 
 def find_standing(task_id: str) -> Standing | None:
     """Return where the task's deletion stands; None if there is no such task."""
-    rows = queries.find_standing.fetch(task_id)
-    return Standing(rows[0][0], rows[0][1] and str(rows[0][1])) if rows else None
+    for schedule, token, requester, owner, length in queries.find_standing.fetch(task_id):
+        return Standing(schedule, _text(token), _text(requester), str(owner), length)
+    return None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def place_mark(task_id: str, token: str, caller: str | None, lease_seconds: float) -> bool:
