@@ -60,7 +60,7 @@ def app(environ, start_response):
     token = str(uuid4())
 
     connection = connections.get() or connect()
-    caller = str(connection.execute(*queries.account_of_key.bind(key_hash)).fetchone()[0])
+    caller = str(connection.execute(*queries.find_key.bind(key_hash)).fetchone()[1])
     find_task = queries.find_task.bind(task_id, caller, None)
     schedule_id, allowed = connection.execute(*find_task).fetchone()
     assert allowed

@@ -25,7 +25,7 @@ _record: ContextVar[dict[str, Any] | None] = ContextVar("record", default=None)
 def record(event: str, **fields: Any) -> Iterator[dict[str, Any]]:
     """Collect notes, and write them as one line in the end, with `ms`, the time it took.
 
-    Where it ends with an exception, that is the line's `error`, and its level.
+    Where it ends with an exception, the line tells of that failure.
     """
     notes: dict[str, Any] = dict(fields)
     token = _record.set(notes)
@@ -33,7 +33,7 @@ def record(event: str, **fields: Any) -> Iterator[dict[str, Any]]:
     try:
         yield notes
     except Exception as error:
-        notes |= {"level": logging.ERROR, "error": describe(error)}
+        fail(error)
         raise
     finally:
         _record.reset(token)
@@ -52,6 +52,12 @@ def note(**fields: Any) -> None:
     notes = _record.get()
     if notes is not None:
         notes.update(fields)
+
+
+def fail(error: Exception) -> None:
+    """Note a failure, as `error` where the noted `reason` isn't the whole of it."""
+    said = str(error.__cause__ or error) == noted("reason")
+    note(level=logging.ERROR, error=None if said else describe(error))
 
 
 def noted(name: str) -> Any:

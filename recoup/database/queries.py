@@ -14,24 +14,22 @@ from recoup.database.scope import may_act_for
 
 
 @Statement
-def account_of_key(key_hash: Node) -> peewee.BaseQuery:
+def find_key(key_hash: Node) -> peewee.BaseQuery:
     expires_at = AccountApiKey.expires_at
+    expired = expires_at.is_null(False) & (instant(expires_at) <= instant(clock()))
     return (
-        AccountApiKey.select(AccountApiKey.account)
-        .where(
-            AccountApiKey.key_hash == key_hash,
-            AccountApiKey.account.is_null(False),
-            expires_at.is_null() | (instant(expires_at) > instant(clock())),
-        )
+        AccountApiKey.select(AccountApiKey.id, AccountApiKey.account, expired)
+        .where(AccountApiKey.key_hash == key_hash, AccountApiKey.account.is_null(False))
+        .order_by(expired)
         .limit(1)
     )
 
 
 @Statement
-def account_of_emails(*emails: Node) -> peewee.BaseQuery:
+def account_of_email(email: Node) -> peewee.BaseQuery:
     return (
         AccountEmail.select(AccountEmail.account_id)
-        .where(AccountEmail.email.in_(emails), AccountEmail.account_id.is_null(False))
+        .where(AccountEmail.email == email, AccountEmail.account_id.is_null(False))
         .order_by(AccountEmail.updated_at)
         .limit(1)
     )

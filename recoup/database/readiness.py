@@ -26,14 +26,18 @@ class Readiness:
         self._good_until = float("-inf")
         self._rehearse = False
 
-    def refresh(self) -> None:
-        """Look for problems now; where the database can't be reached, nothing new is known."""
+    def refresh(self) -> list[str]:
+        """Look for problems now, and return them.
+
+        Where the database can't be reached, nothing new is known.
+        """
         problems = find_problems()
         if problems != [UNREACHABLE]:
             self._problems = problems
             self._rehearse = not problems and _host_may_refuse()
         self._good_until = time.monotonic() + (BAD_SECONDS if problems else GOOD_SECONDS)
         release()
+        return problems
 
     def problems(self, task_id: str) -> list[str]:
         """Return what keeps this task's deletion from being finished, a sentence each."""

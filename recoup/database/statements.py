@@ -17,13 +17,20 @@ for each value that comes with a call, and here, under the same name, the functi
 UUID text, which both databases take for their own type.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from recoup.database import mark_queries, queries
 from recoup.database.built import Statement
+
+
+class Key(NamedTuple):
+    """An API key: its own id, and its account's."""
+
+    id: str
+    account: str
+    expired: bool
 
 
 class Task(NamedTuple):
@@ -40,15 +47,15 @@ class Standing(NamedTuple):
     token: str | None
 
 
-def account_of_key(key_hash: str) -> str | None:
-    """Return the account of an API key that has not expired."""
-    rows = queries.account_of_key.fetch(key_hash)
-    return str(rows[0][0]) if rows else None
+def find_key(key_hash: str) -> Key | None:
+    """Return the API key with this hash; of several, one that has not expired."""
+    rows = queries.find_key.fetch(key_hash)
+    return Key(str(rows[0][0]), str(rows[0][1]), bool(rows[0][2])) if rows else None
 
 
-def account_of_emails(emails: Sequence[str]) -> str | None:
-    """Return the account that one of `emails` belongs to; of several, the oldest entry's."""
-    rows = queries.account_of_emails.fetch(*emails)
+def account_of_email(email: str) -> str | None:
+    """Return the account that has this e-mail address; of several, the oldest entry's."""
+    rows = queries.account_of_email.fetch(email)
     return str(rows[0][0]) if rows else None
 
 

@@ -76,7 +76,7 @@ class Deleter:
             except MarkLost:
                 continue
             except (TaskNotFound, DeletionPending, DatabaseFailed) as error:
-                if not cancellation.report.cancelled:
+                if not cancellation.report.has_begun:
                     raise
                 # We had the mark, and who took it over completes what we had begun.
                 if isinstance(error, TaskNotFound):
@@ -89,6 +89,8 @@ class Deleter:
         def others() -> list[str]:
             try:
                 return statements.sample_schedules(task_id, WITNESSES)
+            except DatabaseFailed as error:
+                raise CancelFailed(f"other tasks could not be looked for: {error}") from error
             finally:
                 release()
 
@@ -164,11 +166,11 @@ class Deleter:
         try:
             self.schedules.cancel(cancellation)
         except CancelFailed as error:
+            _note_report(report, reason=report.reason)
             raise self._give_up(mark, report) from error
-        finally:
-            # What an earlier owner, or a doubt, has cancelled is no alarm.
-            report.missing = report.missing and mark.origin is Origin.PLACED
-            _note_report(report)
+        # What an earlier owner, or a doubt, has cancelled is no alarm.
+        report.missing = report.missing and mark.origin is Origin.PLACED
+        _note_report(report, reason=None)
         alarming = report.missing or report.unproven or report.foreign
         log.note(level=logging.WARNING if alarming else logging.INFO)
 
@@ -188,5 +190,12 @@ class Deleter:
         return DeletionRolledBack(report.reason)
 
 
-def _note_report(report: CancelReport) -> None:
-    log.note(attempts=report.attempts, upstream_status=report.upstream_status, **vars(report))
+def _note_report(report: CancelReport, reason: str | None) -> None:
+    """Note how the cancels went; what is not so is left out of the line."""
+    log.note(
+        upstream_statuses=report.upstream_statuses,
+        reason=reason,
+        missing=report.missing or None,
+        foreign=report.foreign or None,
+        unproven=report.unproven or None,
+    )

@@ -36,9 +36,11 @@ def sweep(deleter: Deleter, most: int = MOST_PER_SWEEP) -> Iterator[Settled]:
     `most`: how many of a kind.
 
     Raises:
-        DatabaseFailed: they can't be looked for.
+        DatabaseFailed: they can't be looked for, or could not be completed.
     """
-    deleter.readiness.refresh()
+    problems = deleter.readiness.refresh()
+    if problems:
+        raise DatabaseFailed(" ".join(problems))
     for task_id in _list(statements.expired_marks, most):
         yield _try("recovery", recover, deleter, task_id)
     for task_id in _list(statements.old_doubts, SETTLING_SECONDS, most):
@@ -64,7 +66,8 @@ def _try(
             log.note(level=logging.WARNING)
         except (DeletionUnfinished, DatabaseFailed) as error:
             reason = str(error.__cause__ or error)
-            log.note(level=logging.ERROR, state="marked", error=reason)
+            log.note(state="marked")
+            log.fail(error)
         finally:
             release()
     metrics.count_settling(event, notes)

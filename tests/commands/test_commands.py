@@ -70,7 +70,7 @@ def test_recover_completes_what_has_expired(recoup, world):
     world.place_mark(expired, lease_seconds=-1)
     world.place_mark(working, lease_seconds=60)
     result = recoup("tasks", "recover")
-    assert (result.exit_code, result.stdout) == (1, f"{expired} deleted\n1 completed, 1 left.\n")
+    assert (result.exit_code, result.stdout) == (1, f"{expired} deleted\n1 settled, 1 left.\n")
     assert [bool(world.row(task)) for task in (expired, working, untouched)] == [False, True, True]
     assert world.schedule_ids(expired) == []
     assert world.mark(working)
@@ -83,7 +83,7 @@ def test_recover_goes_on_until_nothing_has_expired(recoup, world, monkeypatch):
     for _ in range(5):
         world.place_mark(world.task(account), lease_seconds=-1)
     result = recoup("tasks", "recover")
-    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "5 completed, 0 left.")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "5 settled, 0 left.")
 
 
 def test_recover_tells_what_is_left(recoup, world, standin):
@@ -92,13 +92,13 @@ def test_recover_tells_what_is_left(recoup, world, standin):
     failing, other = world.task(account), world.task(account)
     world.place_mark(failing, lease_seconds=-2)
     world.place_mark(other, lease_seconds=-1)
-    standin.always(Fault.status(403), schedule_id=world.row(failing)["trigger_schedule_id"])
+    standin.always(Fault.status(403), schedule_id=failing)
     result = recoup("tasks", "recover")
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
+        f"{failing} is left: Trigger.dev answered 403",
         f"{other} deleted",
-        f"{failing} could not be completed; it will be tried again",
-        "1 completed, 1 left.",
+        "1 settled, 1 left.",
     ]
     assert world.row(failing)
     assert world.mark(failing)
@@ -108,7 +108,7 @@ def test_recover_tells_what_is_left(recoup, world, standin):
 def test_recover_with_nothing_to_do_succeeds(recoup):
     """It may run by the clock."""
     result = recoup("tasks", "recover")
-    assert (result.exit_code, result.stdout) == (0, "0 completed, 0 left.\n")
+    assert (result.exit_code, result.stdout) == (0, "0 settled, 0 left.\n")
 
 
 def test_commands_work_as_processes(run, world, standin, database_url):
@@ -126,7 +126,7 @@ def test_commands_work_as_processes(run, world, standin, database_url):
     assert (code, stdout.startswith(f"Task {task_id} is deleted")) == (0, True)
     assert json.loads(stderr)["task"] == task_id
     code, stdout, stderr = run("recoup", "tasks", "recover", **environ)
-    assert (code, stdout) == (0, f"{marked} deleted\n1 completed, 0 left.\n")
+    assert (code, stdout) == (0, f"{marked} deleted\n1 settled, 0 left.\n")
     assert standin.schedules == {}
 
 
