@@ -11,13 +11,15 @@ import click
 import requests
 
 from recoup.config import TRIGGER_ENVIRONMENTS, Config, ConfigError
-from recoup.database import statements
+from recoup.database import guard, statements
 from recoup.database.connection import FAILURES, DatabaseFailed, connect, is_postgres, release
 from recoup.database.failures import explain
+from recoup.database.orphans import count_orphans
 from recoup.database.readiness import missing_from_schema
 from recoup.trigger.route import SchedulesRoute
 
 CLOCK_TOLERANCE_SECONDS = 5
+OLD_ORPHAN_SECONDS = 3600
 COLOURS = {"ok": "green", "note": "yellow", "failed": "red"}
 
 
@@ -58,6 +60,7 @@ def examine() -> Iterator[Finding]:
     connect(config)
     yield _check_database()
     yield _check_clock()
+    yield from _check_guard()
     release()
     yield _check_trigger(config)
     yield _check_environment(config)
@@ -89,6 +92,24 @@ def _check_clock() -> Finding:
         "judges when a token has expired and how long Trigger.dev's rate limit lasts"
     )
     return Finding("failed", "clock", text)
+
+
+def _check_guard() -> Iterator[Finding]:
+    """Look for the guard and for what it has recorded; say nothing where these can't be asked."""
+    try:
+        found, (count, seconds) = guard.look(), count_orphans()
+    except (DatabaseFailed, *FAILURES):
+        return
+    if found.is_whole:
+        yield Finding("ok", "guard", "on: whoever deletes a task's row, its schedule goes")
+    else:
+        state = " ".join(found.faults) or "off: only deletions of this service cancel schedules"
+        yield Finding("note", "guard", f"{state}; `recoup db guard on` makes it")
+    text = f"{count} wait to be cancelled, the first for {seconds:.0f} s"
+    if seconds > OLD_ORPHAN_SECONDS:
+        yield Finding("failed", "orphans", f"{text}: `recoup tasks recover` says why")
+    else:
+        yield Finding("ok", "orphans", text if count else "none")
 
 
 def _check_trigger(config: Config) -> Finding:

@@ -184,7 +184,8 @@ class Site:
     def log(self, task_id: str) -> dict[str, Any]:
         """Return the log's line about the first request for a task."""
         lines = self.server.log_lines()
-        return next(line for line in lines if line.get("request_id") == f"first-{task_id}")
+        lines = [line for line in lines if line["event"] == "request"]
+        return next(line for line in lines if line["request_id"] == f"first-{task_id}")
 
 
 @pytest.fixture(name="database_url", scope="module", params=["sqlite", "postgres"])
