@@ -17,7 +17,7 @@ from uuid import uuid4
 import psycopg
 
 from recoup.config import Config
-from recoup.database import queries
+from recoup.database import mark_queries, queries
 from recoup.database.connection import connect as choose_database
 
 config = Config.load()
@@ -60,11 +60,11 @@ def app(environ, start_response):
     token = str(uuid4())
 
     connection = connections.get() or connect()
-    caller = str(connection.execute(*queries.account_of_key.bind(key_hash)).fetchone()[0])
+    caller = str(connection.execute(*queries.find_key.bind(key_hash)).fetchone()[1])
     find_task = queries.find_task.bind(task_id, caller, None)
-    schedule_id, allowed = connection.execute(*find_task).fetchone()
+    schedule_id, allowed, *_ = connection.execute(*find_task).fetchone()
     assert allowed
-    connection.execute(*queries.place_mark.bind(task_id, token, caller, lease_seconds))
+    connection.execute(*mark_queries.place_mark.bind(task_id, token, caller, lease_seconds))
     connections.put(connection)
 
     assert cancel(schedule_id) == 200

@@ -4,28 +4,40 @@ import os
 import sys
 from pathlib import Path
 
-from click import ClickException
+import click
 
-from recoup.config import Config, read_environment
+from recoup import __version__
+from recoup.config import SETTINGS, Config, read_environment
 from recoup.database.connection import connect, is_postgres, release
 from recoup.database.migrations import upgrade
 
 GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
 
 
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"Settings: {', '.join(SETTINGS)}. `recoup --help` has the commands to operate it.",
+)
+@click.version_option(__version__, prog_name="recoup", message="%(prog)s %(version)s")
 def main() -> None:
-    """Serve what the environment says; without `TRIGGER_SECRET_KEY`, a demo."""
-    try:
-        environ = read_environment()
-        if environ.get("TRIGGER_SECRET_KEY"):
-            _serve()
-        # Not imported by a server that has work to do.
-        from recoup.demo.run import run
+    """Serve DELETE /api/tasks, or show a demo of it.
 
-        sys.exit(run(GUNICORN, environ.get("PORT") or "8000"))
-    except ClickException as error:
-        error.show()
-        sys.exit(1)
+    With TRIGGER_SECRET_KEY it is the service: gunicorn, on PORT. A database on SQLite is made or
+    upgraded first.
+
+    Without TRIGGER_SECRET_KEY it is a demo, with a database of its own and a stand-in for
+    Trigger.dev. It uses PORT, and nothing else that is configured.
+
+    Settings come from the environment or, where it lacks one, from a .env in the current folder.
+    README.md and .env.example say what each of them means.
+    """
+    environ = read_environment()
+    if environ.get("TRIGGER_SECRET_KEY"):
+        _serve()
+    # Not imported by a server that has work to do.
+    from recoup.demo.run import run
+
+    sys.exit(run(GUNICORN, environ.get("PORT") or "8000"))
 
 
 def _serve() -> None:

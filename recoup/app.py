@@ -52,7 +52,8 @@ def create_app(config: Config | None = None) -> Flask:
     """
     config = config or Config.load()
     app = _App("recoup")
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    # Werkzeug cuts a longer body off there without a word: one of that length is too long.
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
     # Two slashes are another path, a 404 like others; Flask would redirect, in HTML.
     app.url_map.merge_slashes = False
     log.configure()
@@ -90,6 +91,7 @@ def _make_privy(config: Config) -> Privy | None:
         config.privy_jwt_verification_key,
         config.privy_api_url,
         pool_size=config.web_threads,
+        ca_bundle=config.ca_bundle,
     )
 
 

@@ -1,114 +1,149 @@
 """What Prometheus is told: counted from the notes that make up each line of the log.
 
-Each worker counts in files of its own, in a folder that `gunicorn.conf.py` makes and names in
-`PROMETHEUS_MULTIPROC_DIR` before this is imported; whichever worker is asked adds them all up,
-those of dead workers too. Without that variable there is this process alone.
+All workers of a server count together, see `counts`; whichever is asked tells of them all.
 """
 
-import os
-from collections.abc import Mapping
-from functools import cache
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from recoup.counts import Series, counts
 
 DELETION_ROUTE = "/api/tasks"
 # What became of a request to delete: the `state` of its line in the log, or one of two others.
 OUTCOMES = ("deleted", "kept", "in doubt", "marked", "refused", "failed")
 RECOVERIES = ("deleted", "marked", "overtaken")
 DOUBTS = ("kept", "deleted", "in doubt", "marked", "overtaken")
-BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
+ORPHANS = ("cancelled", "gone", "kept", "waiting", "overtaken")
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, float("inf"))
 
-_counted = CollectorRegistry()
-_requests = Counter(
-    "recoup_requests",
-    "Requests that were answered, by the rule of their route and the status.",
-    ["route", "status"],
-    registry=_counted,
-)
-_deletions = Histogram(
-    "recoup_deletion_seconds",
+_COUNTERS = {
+    "recoup_requests": (
+        "Requests that were answered, by the rule of their route and the status.",
+        ["route", "status"],
+    ),
+    "recoup_cancel_attempts": (
+        "Calls to Trigger.dev to cancel a schedule, by the status of its answer.",
+        ["status"],
+    ),
+    "recoup_schedules_missing": (
+        "Deletions of tasks that name a schedule which was gone, though nobody here had cancelled "
+        "it.",
+        [],
+    ),
+    "recoup_recoveries": (
+        "Deletions that were found in the middle, by what became of them: deleted, marked (tried "
+        "in vain, and again later) or overtaken (by another worker).",
+        ["outcome"],
+    ),
+    "recoup_doubts_settled": (
+        "Looks at deletions in doubt, by what was found: kept (the task is whole), deleted (the "
+        "deletion was completed), in doubt (not to be told yet), marked (tried in vain, and again "
+        "later) or overtaken (by a request or another worker).",
+        ["outcome"],
+    ),
+    "recoup_orphans_collected": (
+        "Tries at tasks whose rows went without us, by what became of them: cancelled (there was "
+        "a schedule), gone (there was none), kept (the row is there again), waiting (tried in "
+        "vain, and again later) or overtaken (by another worker).",
+        ["outcome"],
+    ),
+    "recoup_log_lines_dropped": (
+        "Lines of the log that were dropped, as nobody read the log.",
+        [],
+    ),
+}
+_SETTLINGS = {
+    "recovery": "recoup_recoveries",
+    "doubt": "recoup_doubts_settled",
+    "orphan": "recoup_orphans_collected",
+}
+_LIMITS = tuple(map(floatToGoString, BUCKETS))
+_DELETIONS = "recoup_deletion_seconds"
+_SECONDS = "recoup_deletion_seconds_sum"
+_DELETIONS_HELP = (
     "How long requests to delete a task took, by what became of them: the state in the log, "
-    "else refused (4xx) or failed (5xx, and nothing was changed).",
-    ["outcome"],
-    buckets=BUCKETS,
-    registry=_counted,
+    "else refused (4xx) or failed (5xx, and nothing was changed)."
 )
-_cancel_attempts = Counter(
-    "recoup_cancel_attempts",
-    "Calls to Trigger.dev to cancel a schedule, by the status of its answer.",
-    ["status"],
-    registry=_counted,
-)
-_schedules_missing = Counter(
-    "recoup_schedules_missing",
-    "Deletions of tasks that name a schedule which was gone, though nobody here had cancelled it.",
-    registry=_counted,
-)
-_recoveries = Counter(
-    "recoup_recoveries",
-    "Deletions that were found in the middle, by what became of them: deleted, marked (tried "
-    "in vain, and again later) or overtaken (by another worker).",
-    ["outcome"],
-    registry=_counted,
-)
-_doubts = Counter(
-    "recoup_doubts_settled",
-    "Looks at deletions in doubt, by what was found: kept (the task is whole), deleted (the "
-    "deletion was completed), in doubt (not to be told yet), marked (tried in vain, and again "
-    "later) or overtaken (by a request or another worker).",
-    ["outcome"],
-    registry=_counted,
-)
-
-
-@cache
-def _series(metric: Any, *labels: object) -> Any:
-    """Return one series of a metric; to look it up there takes a lock and ten times as long."""
-    return metric.labels(*labels)
-
-
-# A rate is blind to the first event of a series that begins with it.
-for _outcome in OUTCOMES:
-    _series(_deletions, _outcome)
-for _outcome in RECOVERIES:
-    _series(_recoveries, _outcome)
-for _outcome in DOUBTS:
-    _series(_doubts, _outcome)
 
 
 def count_request(notes: Mapping[str, Any]) -> None:
     """Count a request by what its line in the log says."""
     route = notes.get("route")
-    _series(_requests, route or "unknown", notes["status"]).inc()
+    _count("recoup_requests", route or "unknown", notes["status"])
     if route == DELETION_ROUTE and notes["method"] == "DELETE":
         failed = "failed" if notes["status"] >= 500 else "refused"
-        _series(_deletions, notes.get("state", failed)).observe(notes["ms"] / 1000)
+        _count_deletion(notes.get("state", failed), notes["ms"] / 1000)
         _count_cancel(notes)
 
 
 def count_settling(event: str, notes: Mapping[str, Any]) -> None:
-    """Count a `recovery` or a `doubt` by what its line in the log says."""
-    _series(_recoveries if event == "recovery" else _doubts, notes["state"]).inc()
+    """Count a `recovery`, a `doubt` or an `orphan` by what its line in the log says."""
+    _count(_SETTLINGS[event], notes["state"])
     _count_cancel(notes)
 
 
 def _count_cancel(notes: Mapping[str, Any]) -> None:
     for status in notes.get("upstream_statuses", ()):
-        _series(_cancel_attempts, status or "none").inc()
+        _count("recoup_cancel_attempts", status or "none")
     if notes.get("missing"):
-        _schedules_missing.inc()
+        _count("recoup_schedules_missing")
+
+
+def _count(name: str, *labels: object) -> None:
+    counts.add((name, *map(str, labels)))
+
+
+def _count_deletion(outcome: str, seconds: float) -> None:
+    counts.add((_DELETIONS, outcome, _LIMITS[bisect_left(BUCKETS, seconds)]))
+    counts.add((_SECONDS, outcome), seconds)
+
+
+# A rate is blind to the first event of a series that begins with it.
+for _outcome in OUTCOMES:
+    counts.add((_SECONDS, _outcome), 0)
+for _outcome in RECOVERIES:
+    counts.add(("recoup_recoveries", _outcome), 0)
+for _outcome in DOUBTS:
+    counts.add(("recoup_doubts_settled", _outcome), 0)
+for _outcome in ORPHANS:
+    counts.add(("recoup_orphans_collected", _outcome), 0)
+for _name, (_, _labels) in _COUNTERS.items():
+    if not _labels:
+        counts.add((_name,), 0)
+
+
+class _Counted(Collector):
+    def collect(self) -> Iterator[Metric]:
+        totals = counts.totals()
+        for name, (text, labels) in _COUNTERS.items():
+            counter = CounterMetricFamily(name, text, labels=labels)
+            for (of, *values), total in totals.items():
+                if of == name:
+                    counter.add_metric(values, total)
+            yield counter
+        yield _collect_deletions(totals)
+
+
+def _collect_deletions(totals: Mapping[Series, float]) -> Metric:
+    histogram = HistogramMetricFamily(_DELETIONS, _DELETIONS_HELP, labels=["outcome"])
+    for (of, *labels), seconds in totals.items():
+        if of == _SECONDS:
+            each = (totals.get((_DELETIONS, *labels, limit), 0) for limit in _LIMITS)
+            buckets = list(zip(_LIMITS, accumulate(each), strict=True))
+            histogram.add_metric(labels, buckets, seconds)
+    return histogram
 
 
 def render(*gauges: Collector) -> bytes:
     """Return all that was counted, and what *gauges* read now, in Prometheus' text format."""
     shown = CollectorRegistry()
-    for gauge in gauges:
-        shown.register(gauge)
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
-    else:
-        shown.register(_counted)
+    for collector in (_Counted(), *gauges):
+        shown.register(collector)
     return generate_latest(shown)

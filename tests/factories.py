@@ -3,7 +3,8 @@
 import json
 from uuid import uuid4
 
-from recoup.database.connection import execute, release
+from recoup.database import statements
+from recoup.database.connection import release
 from recoup.database.models import (
     Account,
     AccountApiKey,
@@ -72,12 +73,7 @@ class World:
     def place_mark(self, task_id, *, lease_seconds):
         """Leave a mark as a process that died would; return its token."""
         token = str(uuid4())
-        execute(
-            "INSERT INTO task_deletions VALUES (?, ?, NULL, {now}, {now_plus})",
-            task_id,
-            token,
-            lease_seconds,
-        )
+        assert statements.place_mark(task_id, token, None, lease_seconds)
         release()
         return token
 
@@ -88,6 +84,16 @@ class World:
             for schedule in self.standin.schedules.values()
             if schedule["externalId"] == task_id
         ]
+
+
+def connections_in_use():
+    """Return how many connections of this process's pool are in somebody's hands."""
+    from recoup.database.connection import database, is_postgres
+
+    if not is_postgres():
+        return len(database.obj._in_use)
+    stats = database.obj._pool.get_stats()
+    return stats.get("pool_size", 0) - stats.get("pool_available", 0)
 
 
 def select_row(table, column, value):

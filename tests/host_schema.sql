@@ -27,8 +27,8 @@ CREATE TABLE accounts (
 
 CREATE TABLE account_emails (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-    account_id uuid NOT NULL,
-    email text NOT NULL,
+    account_id uuid,
+    email text,
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 

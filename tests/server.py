@@ -70,12 +70,15 @@ class Server:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def command(self) -> list[str]:
+        """Return the command that is the server."""
+        return [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}"]
+
     def start(self) -> None:
         """Start the server, and wait until it answers and has all its workers."""
-        command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}"]
         with self._out.open("ab") as out, self._err.open("ab") as err:
             self._process = subprocess.Popen(
-                command,
+                self.command(),
                 cwd=REPOSITORY,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
@@ -122,6 +125,10 @@ class Server:
         """Let the server end as a deployment does, with what it has in hand answered."""
         self._master().terminate()
         self._master().wait(STOP_SECONDS)
+
+    def reload(self) -> None:
+        """Have it read its settings again, and put new workers in the place of the old."""
+        self._master().send_signal(signal.SIGHUP)
 
     def close(self) -> None:
         """End the server for good and remove its logs."""

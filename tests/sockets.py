@@ -146,3 +146,10 @@ class Proxy:
                 target.shutdown(socket.SHUT_WR)
 
         threading.Thread(target=work, daemon=True).start()
+
+
+def encrypt(standin, certificate):
+    """Put a stand-in behind TLS; return its address."""
+    server = standin._server
+    server.socket = server_context(certificate).wrap_socket(server.socket, server_side=True)
+    return standin.url.replace("http:", "https:")

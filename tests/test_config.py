@@ -2,6 +2,7 @@
 
 import base64
 import re
+import sqlite3
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from uuid import UUID
@@ -15,7 +16,16 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from recoup.config import DEFAULT_DATABASE_URL, SETTINGS, Config, ConfigError, read_environment
+from recoup.config import (
+    CA_VARIABLES,
+    DEFAULT_DATABASE_URL,
+    SETTINGS,
+    Config,
+    ConfigError,
+    find_doubts,
+    read_environment,
+)
+from tests.sockets import make_certificate
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRED = {"TRIGGER_SECRET_KEY": "tr_dev_hidden", "PRIVY_PROJECT_SECRET": "privy-hidden"}
@@ -86,6 +96,9 @@ def test_two_secrets_are_all_that_must_be_set():
         ("PRIVY_PROJECT_SECRET", "s", "s"),
         ("PRIVY_API_URL", "http://127.0.0.1:9", "http://127.0.0.1:9"),
         ("RECOUP_ORG_ID", "4D3B7A5E-0000-4000-8000-00000000000A", UUID(int=0)),
+        ("HOST", "10.0.0.1", "10.0.0.1"),
+        ("HOST", "::1", "::1"),
+        ("HOST", "recoup.internal", "recoup.internal"),
         ("WEB_CONCURRENCY", "1", 1),
         ("WEB_THREADS", "2", 2),
     ],
@@ -123,16 +136,31 @@ def test_an_empty_secret_is_a_missing_one(name):
         ("TRIGGER_API_URL", "http://trigger/#fragment"),
         ("TRIGGER_API_URL", "http://trigger/?query"),
         ("TRIGGER_API_URL", "http://hidden:hidden@trigger"),
+        ("TRIGGER_API_URL", "http://trigger:99999"),
         ("TRIGGER_DEADLINE_SECONDS", "0"),
         ("TRIGGER_DEADLINE_SECONDS", "61"),
         ("TRIGGER_DEADLINE_SECONDS", "nan"),
         ("TRIGGER_DEADLINE_SECONDS", "soon"),
         ("TRIGGER_PROXY_URL", "hidden"),
+        ("TRIGGER_PROXY_URL", "http://hidden:12#hidden@proxy"),
+        ("TRIGGER_PROXY_URL", "http://hidden:12/hidden@proxy"),
+        ("TRIGGER_PROXY_URL", "http://hidden:12?hidden@proxy"),
+        ("TRIGGER_PROXY_URL", "http://hidden:hi#dden@proxy"),
+        ("REQUESTS_CA_BUNDLE", "/nowhere/hidden"),
+        ("CURL_CA_BUNDLE", "/nowhere/hidden"),
+        ("SSL_CERT_FILE", "/nowhere/hidden"),
+        ("SSL_CERT_FILE", "/dev/null"),
+        ("SSL_CERT_FILE", str(ROOT / "README.md")),
         ("TRIGGER_PREVIEW_BRANCH", "hidden branch"),
         ("TRIGGER_TRUST_MISSING", "hidden"),
         ("PRIVY_PROJECT_SECRET", "hiddén"),
         ("PRIVY_API_URL", "hidden"),
         ("RECOUP_ORG_ID", "hidden"),
+        ("HOST", "hidden:80"),
+        ("HOST", "[::1]"),
+        ("HOST", "::hidden"),
+        ("HOST", "http://hidden"),
+        ("HOST", "fe80::1%eth0"),
         ("WEB_CONCURRENCY", "0"),
         ("WEB_THREADS", "1"),
         ("WEB_THREADS", "9" * 5000),
@@ -161,10 +189,114 @@ def test_unknown_variables_are_ignored():
     assert load(HOME="/root", TRIGGER_SECRET="x") == load()
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("TRIGGER_SECRET", "TRIGGER_SECRET is not a setting of this service; is {} meant?"),
+        ("TRIGER_SECRET_KEY", "TRIGER_SECRET_KEY is not a setting of this service; is {} meant?"),
+        ("trigger_secret_key", "trigger_secret_key is not a setting of this service; is {} meant?"),
+        ("TRIGGER_PROJECT_ID", "TRIGGER_PROJECT_ID is not a setting of this service."),
+        ("RECOUP_X", "RECOUP_X is not a setting of this service."),
+        ("PRIVY_X", "PRIVY_X is not a setting of this service."),
+        ("DATABASE_FOLDERS", "DATABASE_FOLDERS is not a setting of this service."),
+        ("WEB_X", "WEB_X is not a setting of this service."),
+    ],
+)
+def test_a_name_that_looks_like_a_setting_and_is_none(name, sentence):
+    """It is named, as it may be misspelt; it is no problem, as it may be another program's."""
+    environ = {**REQUIRED, name: "hidden"}
+    assert find_doubts(environ) == [sentence.format("TRIGGER_SECRET_KEY")]
+    assert Config.load(environ) == load()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *SETTINGS,
+        "SUPABASE_URL",
+        "SUPABASE_KEY",
+        "RECOUP_TEST_PGBIN",
+        "RECOUP_REQUIRE_CHROMIUM",
+        "NIX_SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "HOSTNAME",
+        "GHOST",
+        "PORTS",
+        "HTTP_PROXY",
+    ],
+)
+def test_other_names_are_not_doubted(name):
+    """Neither a setting, nor what has little to do with one, nor what the tests are told by."""
+    assert find_doubts({name: "x"}) == []
+
+
+def test_an_empty_variable_is_not_doubted():
+    """It counts as unset."""
+    assert find_doubts({"TRIGER_SECRET_KEY": ""}) == []
+
+
+def test_a_missing_setting_is_told_with_the_name_that_may_be_meant_for_it():
+    """Whoever has misspelt it finds the mistake where it is missed."""
+    environ = {"TRIGER_SECRET_KEY": "hidden", "PRIVY_PROJECT_SECRET": "hidden"}
+    assert problems(environ) == {
+        "TRIGGER_SECRET_KEY": ["is required.", "TRIGER_SECRET_KEY is set: is it meant for this?"]
+    }
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize("name", sorted({*SETTINGS} - {"PRIVY_JWT_VERIFICATION_KEY"}))
+def test_a_value_in_quotes_is_refused(name, quote):
+    """As `docker --env-file` leaves them, and each key would be a 401."""
+    text = "is in quotes: take them out (`docker --env-file` keeps them)."
+    assert problems({**REQUIRED, name: f"{quote}hidden{quote}"})[name] == [text]
+
+
+@pytest.mark.parametrize("value", ["hidden ", " hidden", "hidden\n", "hidden\r", "\thidden"])
+@pytest.mark.parametrize("name", ["PRIVY_PROJECT_SECRET", "DATABASE_URL", "WEB_THREADS"])
+def test_blanks_at_an_end_are_refused(name, value):
+    """What is seen by nobody is meant by nobody."""
+    text = "has blanks at an end: take them out."
+    assert problems({**REQUIRED, name: value}) == {name: [text]}
+
+
+@pytest.mark.parametrize("value", ["hid'den", "'hidden", "hidden'", "'"])
+def test_a_quote_may_be_part_of_a_secret(value):
+    """It is around the value only if it is at both ends."""
+    assert load(PRIVY_PROJECT_SECRET=value).privy_project_secret == value
+
+
+@pytest.mark.parametrize("name", ["SUPABASE_URL", "SUPABASE_KEY"])
+def test_supabase_without_the_databases_address_is_refused(name):
+    """The environment of the host as it is; an empty SQLite would be served in silence."""
+    [(setting, [text])] = problems({**REQUIRED, name: "hidden"}).items()
+    assert setting == "DATABASE_URL"
+    assert text.startswith(f"is required where {name} is set: ")
+    assert problems({**REQUIRED, name: "hidden", "DATABASE_URL": ""}).keys() == {"DATABASE_URL"}
+
+
+def test_supabase_with_a_databases_address_is_served():
+    """Whichever it is: a file that is named is no accident."""
+    for url in ("sqlite:///x.db", "postgresql://u@h/x"):
+        assert load(SUPABASE_URL="https://x", DATABASE_URL=url).database_url == url
+
+
 @pytest.mark.parametrize("url", ["sqlite:///a.db", "sqlite:////a/b.db", "sqlite:///a b/c#d.db"])
 def test_a_sqlite_url_names_a_file(url):
     """Three slashes make it relative, four absolute."""
     assert load(DATABASE_URL=url).database_url == url
+
+
+def test_a_sqlite_that_is_too_old_is_refused(monkeypatch):
+    """At the start, with what else is wrong, and not at the first deletion."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 23, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.23.1")
+    for url in ("sqlite:///a.db", None):
+        names, message = refused(DATABASE_URL=url, WEB_THREADS="x")
+        assert names == {"DATABASE_URL", "WEB_THREADS"}
+        assert "DATABASE_URL: needs SQLite 3.24 or newer, and this is 3.23.1." in message
+    assert load(DATABASE_URL="postgresql://u@h/x")
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 24, 0))
+    assert load(DATABASE_URL="sqlite:///a.db")
 
 
 @pytest.mark.parametrize(
@@ -200,6 +332,9 @@ def test_a_postgres_url_is_what_libpq_takes(url):
         "postgresql://u:hidden@[::1/db",
         "postgresql://u:hidden@h:port/db",
         "postgresql://u:hidden@h/db?hidden=1",
+        "postgresql://u:hidden@h/db/hidden",
+        "postgresql://u:hidden@h/db#hidden",
+        "postgresql://u:12/hidden@h/db",
     ],
 )
 def test_another_database_url_is_refused(url):
@@ -210,14 +345,43 @@ def test_another_database_url_is_refused(url):
 
 
 @pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("postgresql://u:p/w@h/db", "percent-encode what is special in a password"),
+        ("postgresql://u:1/w@h/db", "percent-encode what is special in a password"),
+        ("postgresql://u:p@w@h/db", "percent-encode what is special in a password"),
+        ("postgresql://u@h/db/more", "must have one name, the database's, behind the host"),
+        ("postgresql://u@h/db#more", "must have one name, the database's, behind the host"),
+        ("postgresql://u@h/db?pgbouncer=true", "an option behind ? that Postgres doesn't know"),
+    ],
+)
+def test_a_postgres_url_is_refused_with_what_to_do(url, advice):
+    """A password that is cut off at its `/`, and addresses for other drivers."""
+    assert advice in refused(DATABASE_URL=url)[1]
+
+
+@pytest.mark.parametrize(
     "encode",
     [
         str,
         lambda text: text.replace("\n", "\\n"),
         lambda text: base64.b64encode(text.encode()).decode(),
         lambda text: f"  {text}  ",
+        lambda text: base64.encodebytes(text.encode()).decode(),
+        lambda text: base64.encodebytes(text.encode()).decode().replace("\n", "\\n"),
+        lambda text: f'"{base64.b64encode(text.encode()).decode()}"',
+        lambda text: f"'{text}'",
     ],
-    ids=["PEM", "PEM with literal newlines", "base64 of PEM", "PEM among spaces"],
+    ids=[
+        "PEM",
+        "PEM with literal newlines",
+        "base64 of PEM",
+        "PEM among spaces",
+        "base64 in lines",
+        "base64 in lines with literal newlines",
+        "base64 in quotes",
+        "PEM in quotes",
+    ],
 )
 def test_the_verification_key_is_taken_in_each_form(encode):
     """As Privy shows it, as an env file holds it, and as the host's deployment has it."""
@@ -270,6 +434,21 @@ def test_a_wrong_partner_is_named_once():
     assert "partner" not in message
 
 
+@pytest.mark.parametrize("counts", CA_VARIABLES)
+def test_the_first_file_of_certificates_counts(tmp_path, counts):
+    """In the order that requests has them, and then OpenSSL's; none: the usual ones."""
+    path = str(make_certificate(tmp_path))
+    given = CA_VARIABLES[CA_VARIABLES.index(counts) :]
+    config = load(**dict.fromkeys(given, str(tmp_path)) | {counts: path})
+    assert (config.ca_variable, config.ca_bundle) == (counts, path)
+    assert (load().ca_variable, load().ca_bundle) == (None, None)
+
+
+def test_a_folder_of_certificates_is_taken(tmp_path):
+    """requests takes one that `openssl rehash` has made."""
+    assert load(REQUESTS_CA_BUNDLE=str(tmp_path)).ca_bundle == str(tmp_path)
+
+
 def test_no_secret_shows_in_the_repr():
     """A configuration may end up in a log or a traceback."""
     config = load(
@@ -318,6 +497,20 @@ def test_only_the_current_folders_dotenv_file_is_read(dotenv, monkeypatch):
     below.mkdir()
     monkeypatch.chdir(below)
     assert "WEB_THREADS" not in read_environment()
+
+
+@pytest.mark.parametrize("content", ["WEB_THREADS=7\r\nX=1\r\n", "\ufeffWEB_THREADS=7\n"])
+def test_a_dotenv_file_of_another_editor_is_read(dotenv, content):
+    """Lines may end as on Windows, and a byte order mark is no part of a name."""
+    dotenv.write_text(content, encoding="utf-8", newline="")
+    assert read_environment()["WEB_THREADS"] == "7"
+
+
+def test_a_dotenv_that_cannot_be_read_is_a_problem(dotenv):
+    """It is there, so something is set in it."""
+    dotenv.mkdir()
+    with pytest.raises(ConfigError, match=r"\.env: can't be read: .*Is a directory"):
+        read_environment()
 
 
 def test_a_name_without_a_value_in_the_dotenv_file_is_unset(dotenv):

@@ -1,6 +1,7 @@
 """gunicorn's settings follow ours, and are such as gunicorn knows."""
 
 import os
+import resource
 import runpy
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from gunicorn.config import Config, make_settings
 from gunicorn.workers.gthread import ThreadWorker
 
 from recoup.auth.privy import LOOKUP_SECONDS
-from recoup.database.pool import WAIT_SECONDS
+from recoup.counts import ROWS, counts
+from recoup.database.waits import WAIT_SECONDS
+from recoup.web.serving import find_addresses
 from recoup.web.worker import Worker
 from tests.server import Server
 
@@ -29,6 +32,7 @@ def load(tmp_path, monkeypatch):
 
     def run(**environ):
         for name in (
+            "HOST",
             "PORT",
             "WEB_CONCURRENCY",
             "WEB_THREADS",
@@ -56,6 +60,18 @@ def test_workers_and_threads_are_ours(load):
     assert (conf.workers, conf.threads) == (5, 7)
 
 
+@pytest.mark.parametrize(
+    ("files", "connections"),
+    [(resource.RLIM_INFINITY, 1000), (100_000, 1000), (1024, 785), (256, 64)],
+)
+def test_a_worker_takes_no_more_connections_than_it_may_open_files(
+    load, monkeypatch, files, connections
+):
+    """But one for each thread at least, should the limit be so low."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert load().worker_connections == connections
+
+
 def test_the_workers_are_ours_and_have_threads(load):
     """One that takes a request at a time would let everybody wait for Trigger.dev."""
     config = Config()
@@ -66,23 +82,41 @@ def test_the_workers_are_ours_and_have_threads(load):
 
 def test_a_port_that_is_named_is_for_others_to_reach(load, tmp_path):
     """Named in the environment or in `.env`; without one nobody but this machine can connect."""
-    assert load().bind == "127.0.0.1:8000"
-    assert load(PORT="8017").bind == "0.0.0.0:8017"
+    assert load().bind == ["127.0.0.1:8000"]
+    assert load(PORT="8017").bind == find_addresses(None, 8017)
     (tmp_path / ".env").write_text("PORT=8018")
-    assert load().bind == "0.0.0.0:8018"
+    assert load().bind == find_addresses(None, 8018)
+    assert load(HOST="127.0.0.3").bind == ["127.0.0.3:8018"]
 
 
-def test_counts_of_a_server_that_was_killed_are_cleared(load, monkeypatch, tmp_path):
-    """In memory they would add up; those of one that lives are left alone."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
-    dead, alive = tmp_path / "recoup-metrics-999999999-x", tmp_path / "recoup-metrics-1-x"
-    dead.mkdir()
-    alive.mkdir()
-    cfg = SimpleNamespace(uid=os.getuid(), gid=os.getgid())
-    load().when_ready(SimpleNamespace(cfg=cfg, pid=os.getpid()))
-    assert (dead.exists(), alive.exists()) == (False, True)
+def test_no_two_workers_count_in_one_row(load):
+    """A row that a dead worker has left is the next one's; the first is the master's."""
+    conf, master = load(), SimpleNamespace(WORKERS={})
+    assert [fork(conf, master, number) for number in range(3)] == [1, 2, 3]
+    del master.WORKERS[1]
+    assert [fork(conf, master, number) for number in range(3, 5)] == [2, 4]
+
+
+def fork(conf, master, number):
+    """Do as gunicorn's master does, up to the fork; return the worker's row."""
+    worker = SimpleNamespace()
+    conf.pre_fork(master, worker)
+    master.WORKERS[number] = worker
+    return worker.row
+
+
+def test_more_workers_than_rows_share_the_last(load):
+    """They serve all the same."""
+    conf, master = load(), SimpleNamespace(WORKERS={})
+    rows = [fork(conf, master, number) for number in range(ROWS + 1)]
+    assert rows[-3:] == [ROWS - 1] * 3
+
+
+def test_a_core_that_is_gone_fails_no_worker(load, two_cores):
+    """A container may be given other cores than it had; one worker that can't boot ends all."""
+    worker = SimpleNamespace(core=10_000, row=1)
+    load().post_fork(SimpleNamespace(num_workers=len(two_cores)), worker)
+    counts.take_row(0)
 
 
 @pytest.mark.parametrize("deadline", ["1", "8", "8.9", "60"])
@@ -102,18 +136,6 @@ def test_nothing_is_shared_over_a_fork(load):
 def test_the_control_socket_is_off(load):
     """It would be written below a home folder that may be read-only."""
     assert load().control_socket_disable is True
-
-
-def test_the_folder_of_counts_lives_as_long_as_the_server(load, monkeypatch):
-    """Each start counts anew, and leaves nothing behind."""
-    conf = load()
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
-    cfg = SimpleNamespace(uid=os.getuid(), gid=os.getgid())
-    conf.when_ready(SimpleNamespace(cfg=cfg, pid=os.getpid()))
-    folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    (folder / "count").touch()
-    conf.on_exit(None)
-    assert not folder.exists()
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """`/metrics`: what is counted, and that no worker's count is lost."""
 
 import json
+import re
+import shutil
 import time
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -9,10 +12,12 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from recoup.app import create_app
+from recoup.database.connection import execute, release
 from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
 from tests.conftest import close_database, make_config
 from tests.factories import World, delete
+from tests.pod import Pod, skip_without_pods
 from tests.server import Server
 
 SECONDS = 30
@@ -65,8 +70,12 @@ def test_it_is_in_the_text_format_of_prometheus(client):
         "recoup_cancel_attempts": "counter",
         "recoup_schedules_missing": "counter",
         "recoup_recoveries": "counter",
+        "recoup_doubts_settled": "counter",
+        "recoup_log_lines_dropped": "counter",
         "recoup_marks": "gauge",
         "recoup_oldest_mark_seconds": "gauge",
+        "recoup_doubts": "gauge",
+        "recoup_oldest_doubt_seconds": "gauge",
     }
     assert all(family.documentation.endswith(".") for family in families)
 
@@ -116,7 +125,7 @@ def test_each_attempt_is_counted_by_its_status(client, world, counted):
 
 
 def test_a_schedule_that_was_missing(client, world, counted):
-    """Asked for by its own id and by the task's, both unknown to Trigger.dev."""
+    """The task's key and the schedule that its row names are both unknown to Trigger.dev."""
     owner = world.account()
     task = world.task(owner, schedule=False, trigger_schedule_id="sched_gone")
     delete(client, task, world.key(owner))
@@ -136,7 +145,24 @@ def test_a_task_that_is_in_doubt(client, world, counted):
     world.standin.fail(Fault.reset(act=True), Fault.status(401))
     owner = world.account()
     delete(client, world.task(owner), world.key(owner))
-    assert counted() == expected(500, "in doubt", none=1, s401=1)
+    counts = counted()
+    assert counts.pop(("recoup_doubts",)) == 1
+    counts.pop(("recoup_oldest_doubt_seconds",), None)
+    assert counts == expected(500, "in doubt", none=1, s401=1)
+
+
+def test_a_doubt_that_is_settled(app, client, world, counted):
+    """By what was found: here the schedule is there, so the task is whole."""
+    world.standin.fail(Fault.reset(), Fault.status(401))
+    owner = world.account()
+    task = world.task(owner)
+    delete(client, task, world.key(owner))
+    counted()
+    execute("UPDATE task_deletions SET doubtful_since = ?", "2020-01-01T00:00:00.000Z")
+    release()
+    list(sweep(app.extensions["recoup"].deleter))
+    counts = counted()
+    assert counts[("recoup_doubts_settled_total", "kept")] == 1
 
 
 def test_a_task_that_is_marked(client, world, counted):
@@ -212,8 +238,7 @@ def test_recoveries_are_counted_by_what_became_of_them(app, world, counted):
     """One is completed, one can't be, and their attempts count like any other."""
     owner = world.account()
     stuck, done = world.task(owner), world.task(owner)
-    schedule = world.row(stuck)["trigger_schedule_id"]
-    world.standin.fail(Fault.status(403), schedule_id=schedule)
+    world.standin.fail(Fault.status(403), schedule_id=stuck)
     for task in (stuck, done):
         world.place_mark(task, lease_seconds=-1)
     list(sweep(app.extensions["recoup"].deleter))
@@ -267,16 +292,97 @@ def test_totals_are_those_of_all_workers_and_survive_each_of_them(sqlite_url, st
             assert scrape_server(server)[deleted] == 10 * generation
             for pid in server.workers():
                 server.kill_worker(pid)
-                wait_for_two_workers(server)
+                wait_until(server, lambda: len(server.workers()) == 2)
             samples = scrape_server(server)
             assert samples[deleted] == 10 * generation
             assert samples[("recoup_cancel_attempts_total", "200")] == 10 * generation
             assert samples[("recoup_requests_total", "/api/tasks", "200")] == 10 * generation
 
 
-def wait_for_two_workers(server):
-    """Wait until a killed worker has been replaced."""
+def wait_until(server, true):
+    """Wait until *true* is."""
     end = time.monotonic() + SECONDS
-    while len(server.workers()) < 2:
+    while not true():
         assert time.monotonic() < end, server.stderr()
         time.sleep(0.01)
+
+
+HEALTH = ("recoup_requests_total", "/healthz", "200")
+
+
+def replace_all_workers(server):
+    """Kill each worker, and wait for its successor."""
+    for pid in server.workers():
+        server.kill_worker(pid)
+        server.wait_until_ready()
+
+
+def test_counts_outlive_the_folders_that_a_server_was_started_with(sqlite_url, tmp_path):
+    """Whoever clears them ends no worker, and no number is lost."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with Server(sqlite_url, TMPDIR=str(folder)) as server:
+        before = scrape_server(server)[HEALTH]
+        shutil.rmtree(folder)
+        replace_all_workers(server)
+        assert scrape_server(server)[HEALTH] >= before + 2
+
+
+def test_counts_are_kept_in_no_file(sqlite_url, tmp_path):
+    """A full disk is nothing to them, and a server that is killed leaves none behind."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with Server(sqlite_url, TMPDIR=str(folder)) as server:
+        scrape_server(server)
+        assert list(folder.iterdir()) == []
+        for pid in server.workers():
+            maps = Path(f"/proc/{pid}/maps").read_text()
+            shared = set(re.findall(r" rw-s .* (/.*)", maps))
+            assert {name for name in shared if "sqlite3" not in name} == {"/dev/zero (deleted)"}
+
+
+def test_a_reload_loses_no_count(sqlite_url):
+    """The new workers count in other rows, beside the old ones that still answer."""
+    with Server(sqlite_url) as server:
+        old = server.workers()
+        before = scrape_server(server)[HEALTH]
+        server.reload()
+        wait_until(server, lambda: not set(old) & set(server.workers()))
+        server.wait_until_ready()
+        assert scrape_server(server)[HEALTH] >= before + 1
+
+
+def test_a_start_counts_anew(sqlite_url):
+    """A counter may begin at 0 again, and must not go on from what is long gone."""
+    with Server(sqlite_url) as server:
+        for _ in range(50):
+            requests.get(f"{server.url}/metrics", timeout=SECONDS)
+        server.kill()
+        server.start()
+        assert scrape_server(server).get(("recoup_requests_total", "/metrics", "200"), 0) == 0
+
+
+def test_a_server_in_other_namespaces_takes_nothing_away(sqlite_url, tmp_path):
+    """It shares the folder, knows none of the others' process ids, and is PID 1 itself."""
+    skip_without_pods()
+    folder = str(tmp_path)
+    with Server(sqlite_url, TMPDIR=folder) as outside, Pod(sqlite_url, TMPDIR=folder) as inside:
+        before = scrape_server(outside)[HEALTH]
+        inside.kill()
+        inside.start()
+        for server in (outside, inside):
+            replace_all_workers(server)
+        assert scrape_server(outside)[HEALTH] >= before + 2
+        assert scrape_server(inside)[HEALTH] > 0
+
+
+def test_full_shared_memory_ends_no_worker(sqlite_url):
+    """A container may have little of it, and other programs use it."""
+    skip_without_pods()
+    with Pod(sqlite_url, TMPDIR="/dev/shm") as pod:
+        before = scrape_server(pod)[HEALTH]
+        pod.fill_shared_memory()
+        replace_all_workers(pod)
+        workers = pod.workers()
+        assert scrape_server(pod)[HEALTH] >= before + 2
+        assert pod.workers() == workers

@@ -21,6 +21,8 @@ from tests.factories import World
 from tests.postgres import free_port
 from tests.server import Server
 
+# All in one process, as what they share takes a while to make.
+pytestmark = pytest.mark.xdist_group("ops")
 OPS = Path(__file__).resolve().parent.parent / "ops"
 DASHBOARD = json.loads((OPS / "grafana-dashboard.json").read_text())
 ALERTS = (OPS / "prometheus-alerts.yml").read_text()
@@ -159,7 +161,7 @@ def delete_all_ways(server, world, standin):
         assert server.delete(task, key).status_code == 200
     standin.fail(Fault.status(401))
     assert server.delete(world.task(owner), key).status_code == 500
-    world.place_mark(world.task(owner), lease_seconds=600)
+    world.place_mark(world.task(owner), lease_seconds=110)
 
 
 @pytest.fixture(name="prometheus", scope="module")

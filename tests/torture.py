@@ -24,8 +24,10 @@ import click
 import requests
 
 from recoup.app import create_app
-from recoup.database.connection import connect, database, execute, fetch, release
+from recoup.database.connection import connect, database, release
+from recoup.database.expressions import clock, clock_plus
 from recoup.database.migrations import upgrade
+from recoup.database.models import TaskDeletion
 from recoup.deletion.outcomes import DeletionRolledBack
 from recoup.demo.messages import Request
 from recoup.demo.standin import Fault, StandIn
@@ -222,7 +224,7 @@ class Torture:
 
     def _end_leases(self) -> None:
         if self._hurry:
-            execute("UPDATE task_deletions SET lease_expires_at = {now_plus}", -1)
+            TaskDeletion.update(lease_expires_at=clock_plus(-1)).execute()
             release()
 
     def _client(self, number: int) -> None:
@@ -275,7 +277,7 @@ class Torture:
         self._server.kill()
         self.report.marks_left = self._count_marks()
         self._end_leases()
-        while self._count_marks(" WHERE lease_expires_at > {now}"):
+        while self._count_marks(TaskDeletion.lease_expires_at > clock()):
             time.sleep(0.2)
         self._server.start()
         end = time.monotonic() + RECOVERY_SECONDS
@@ -286,10 +288,11 @@ class Torture:
         recoveries = [line for line in self._server.log_lines() if line["event"] == "recovery"]
         self.report.recovered = sum(line.get("state") == "deleted" for line in recoveries)
 
-    def _count_marks(self, where: str = "") -> int:
-        rows = fetch(f"SELECT count(*) FROM task_deletions{where}")
+    def _count_marks(self, *conditions: Any) -> int:
+        marks = TaskDeletion.select()
+        count = (marks.where(*conditions) if conditions else marks).count()
         release()
-        return int(rows[0][0])
+        return count
 
     def _check(self) -> None:
         """Hold each task against what its callers were told."""

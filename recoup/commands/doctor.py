@@ -1,6 +1,7 @@
 """`recoup doctor`: is all there that a deletion needs, and does it fit together?"""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,12 +11,15 @@ import click
 import requests
 
 from recoup.config import TRIGGER_ENVIRONMENTS, Config, ConfigError
-from recoup.database import statements
+from recoup.database import guard, statements
 from recoup.database.connection import FAILURES, DatabaseFailed, connect, is_postgres, release
+from recoup.database.failures import explain
+from recoup.database.orphans import count_orphans
 from recoup.database.readiness import missing_from_schema
 from recoup.trigger.route import SchedulesRoute
 
 CLOCK_TOLERANCE_SECONDS = 5
+OLD_ORPHAN_SECONDS = 3600
 COLOURS = {"ok": "green", "note": "yellow", "failed": "red"}
 
 
@@ -29,10 +33,12 @@ class Finding(NamedTuple):
 
 @click.command("doctor")
 def doctor() -> None:
-    """Check settings, database and Trigger.dev; exit with 1 if anything is wrong.
+    """Check settings, database and Trigger.dev.
 
     Also the clock, the key's environment and Privy's key. At Trigger.dev one schedule is read,
     with the key that is set; nothing is changed.
+
+    Exits with 1 if anything is wrong.
     """
     failed = False
     for finding in examine():
@@ -54,6 +60,7 @@ def examine() -> Iterator[Finding]:
     connect(config)
     yield _check_database()
     yield _check_clock()
+    yield from _check_guard()
     release()
     yield _check_trigger(config)
     yield _check_environment(config)
@@ -64,7 +71,7 @@ def _check_database() -> Finding:
     try:
         missing = missing_from_schema()
     except FAILURES as error:
-        return Finding("failed", "database", f"can't be reached: {' '.join(str(error).split())}")
+        return Finding("failed", "database", f"can't be reached: {explain(error)}")
     if missing:
         text = f"lacks {', '.join(missing)}: run `recoup db upgrade`"
         return Finding("failed", "database", text)
@@ -87,12 +94,31 @@ def _check_clock() -> Finding:
     return Finding("failed", "clock", text)
 
 
+def _check_guard() -> Iterator[Finding]:
+    """Look for the guard and for what it has recorded; say nothing where these can't be asked."""
+    try:
+        found, (count, seconds) = guard.look(), count_orphans()
+    except (DatabaseFailed, *FAILURES):
+        return
+    if found.is_whole:
+        yield Finding("ok", "guard", "on: whoever deletes a task's row, its schedule goes")
+    else:
+        state = " ".join(found.faults) or "off: only deletions of this service cancel schedules"
+        yield Finding("note", "guard", f"{state}; `recoup db guard on` makes it")
+    text = f"{count} wait to be cancelled, the first for {seconds:.0f} s"
+    if seconds > OLD_ORPHAN_SECONDS:
+        yield Finding("failed", "orphans", f"{text}: `recoup tasks recover` says why")
+    else:
+        yield Finding("ok", "orphans", text if count else "none")
+
+
 def _check_trigger(config: Config) -> Finding:
     route = SchedulesRoute.of(config)
     try:
         answer = route.look(config.trigger_deadline_seconds)
     except requests.RequestException as error:
-        text = f"{config.trigger_api_url} can't be reached: {_reason(error)}"
+        reason = _reason(error)
+        text = f"{config.trigger_api_url} can't be reached: {reason}{_advise(config, reason)}"
         return Finding("failed", "Trigger.dev", text)
     if answer.status in (401, 403):
         text = f"refuses TRIGGER_SECRET_KEY, with status {answer.status}"
@@ -112,6 +138,15 @@ def _reason(error: requests.RequestException) -> str:
     """Name what happened, without urllib3's words about how often it was tried."""
     cause = error.args[0] if error.args else ""
     return f"{type(error).__name__}: {getattr(cause, 'reason', cause)}"
+
+
+def _advise(config: Config, reason: str) -> str:
+    """Name the setting that says whom to trust, where the certificate isn't trusted."""
+    if not re.search("self.signed certificate|unable to get local issuer", reason):
+        return ""
+    if config.ca_variable:
+        return f"; the file of {config.ca_variable} lacks the authority that signed it"
+    return "; set REQUESTS_CA_BUNDLE to a file with the authority that signed it"
 
 
 def _check_environment(config: Config) -> Finding:

@@ -2,6 +2,7 @@
 
 import sys
 from typing import Any, cast
+from uuid import UUID
 
 import click
 import peewee
@@ -9,7 +10,9 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from recoup import log
+from recoup.database import failures
 from recoup.database.connection import DatabaseFailed
+from recoup.database.models import Account
 from recoup.deletion.outcomes import (
     DeletionInDoubt,
     DeletionNotPossible,
@@ -18,16 +21,22 @@ from recoup.deletion.outcomes import (
     DeletionUnfinished,
     TaskNotFound,
 )
-from recoup.web.errors import FAILURES, describe
+from recoup.web.errors import FAILURES
 from recoup.web.services import Services
 
-DELETION_FAILURES = (
+# What a command may end with, other than well.
+EXPECTED = (
+    DatabaseFailed,
+    peewee.PeeweeException,
+    TaskNotFound,
     DeletionInDoubt,
     DeletionNotPossible,
     DeletionPending,
     DeletionRolledBack,
     DeletionUnfinished,
 )
+# Said instead of a result that would lack what this role doesn't see.
+HIDDEN = "row level security may hide tasks from this role; use one that bypasses it"
 
 
 class Group(AppGroup):
@@ -39,19 +48,29 @@ class Group(AppGroup):
         log.configure(sys.stderr)
         try:
             return super().invoke(ctx)
-        except (DatabaseFailed, peewee.PeeweeException) as error:
-            hint = "; see `recoup doctor`"
-            raise click.ClickException(f"the database failed: {one_line(error)}{hint}") from error
-        except TaskNotFound:
-            raise click.ClickException("there is no such task; is it deleted already?") from None
-        except DELETION_FAILURES as error:
-            reason = one_line(describe(error))
-            raise click.ClickException(f"{FAILURES[type(error)]} ({reason})") from error
+        except EXPECTED as error:
+            raise click.ClickException(explain(error)) from error
+
+
+def explain(error: Exception) -> str:
+    """Return the line that tells an operator of one of `EXPECTED`."""
+    if isinstance(error, DatabaseFailed | peewee.PeeweeException):
+        said = error if isinstance(error, DatabaseFailed) else failures.explain(error)
+        return f"the database failed: {one_line(said)}; see `recoup doctor`"
+    if isinstance(error, TaskNotFound):
+        return "there is no such task; is it deleted already?"
+    return f"{FAILURES[type(error)]} ({one_line(log.describe(error))})"
 
 
 def one_line(text: object) -> str:
     """Return `text` with every run of white space as one blank."""
     return " ".join(str(text).split())
+
+
+def require_account(account: UUID) -> None:
+    """Fail the command where there is no such account; it is probably a typing error."""
+    if not Account.select().where(Account.id == account).exists():
+        raise click.ClickException(f"there is no account {account}")
 
 
 def services() -> Services:

@@ -1,5 +1,6 @@
 """The commands `recoup keys …`."""
 
+import json
 import secrets
 from datetime import UTC, datetime
 from uuid import UUID
@@ -7,9 +8,11 @@ from uuid import UUID
 import click
 
 from recoup.auth.authenticator import API_KEY_PREFIX
-from recoup.commands.group import Group, services
+from recoup.commands.group import Group, require_account, services
+from recoup.commands.table import table
 from recoup.database.expressions import clock
-from recoup.database.models import Account, AccountApiKey
+from recoup.database.models import AccountApiKey
+from recoup.database.statements import read_clock
 
 keys = Group("keys", help="API keys.")
 
@@ -43,8 +46,7 @@ def create_key(account: UUID, name: str, expires: datetime | None) -> None:
 
     It is shown this once: the database keeps only its HMAC.
     """
-    if not Account.select().where(Account.id == account).exists():
-        raise click.ClickException(f"there is no account {account}")
+    require_account(account)
     key = API_KEY_PREFIX + secrets.token_urlsafe(32)
     key_hash = services().authenticator.hash_key(key)
     made = AccountApiKey.create(name=name, account=account, key_hash=key_hash, expires_at=expires)
@@ -52,10 +54,53 @@ def create_key(account: UUID, name: str, expires: datetime | None) -> None:
     click.echo(key)
 
 
+@keys.command("list")
+@click.option("--account", required=True, type=click.UUID, help="Whose keys.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def list_keys(account: UUID, as_json: bool) -> None:
+    """List an account's API keys, the oldest first.
+
+    `keys revoke` takes the ids. The keys themselves are not kept anywhere.
+    """
+    require_account(account)
+    model = AccountApiKey
+    found = list(model.select().where(model.account == account).order_by(model.created_at))
+    if as_json:
+        click.echo(json.dumps([_as_json(key) for key in found]))
+        return
+    now = read_clock()
+    rows = (
+        (str(key.id), f"{key.created_at:%Y-%m-%d}", _expiry(key, now), key.name) for key in found
+    )
+    click.echo("\n".join(table(("ID", "CREATED", "EXPIRES", "NAME"), *rows)))
+
+
+def _as_json(key: AccountApiKey) -> dict[str, str | None]:
+    return {
+        "id": str(key.id),
+        "name": key.name,
+        "created_at": _iso(key.created_at),
+        "expires_at": key.expires_at and _iso(key.expires_at),
+    }
+
+
+def _expiry(key: AccountApiKey, now: datetime) -> str:
+    if key.expires_at is None:
+        return "never"
+    return "expired" if key.expires_at <= now else _iso(key.expires_at)
+
+
+def _iso(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 @keys.command("revoke")
 @click.argument("key_id", type=click.UUID)
 def revoke_key(key_id: UUID) -> None:
-    """End the API key with the id KEY_ID, as `keys create` printed it, at once."""
+    """End an API key at once.
+
+    KEY_ID is its id, as `keys create` and `keys list` print it.
+    """
     revoke = AccountApiKey.update(expires_at=clock()).where(AccountApiKey.id == key_id)
     if not revoke.execute():
         raise click.ClickException(f"there is no key {key_id}")

@@ -6,7 +6,7 @@ import click
 from flask import Flask
 from flask.cli import FlaskGroup
 
-from recoup import log
+from recoup import __version__, log
 from recoup.app import create_app
 from recoup.commands.database import database
 from recoup.commands.doctor import doctor
@@ -33,17 +33,20 @@ main = _Recoup(
     create_app=_load_app,
     add_default_commands=False,
     add_version_option=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="""Operate the service that deletes tasks together with their schedules.
 
     \b
-    To set it up:      config check, db upgrade, doctor, keys create
-    Before a version:  db upgrade
-    When paged:        doctor, tasks recover, tasks reconcile
+    To set it up:           config check, db upgrade, doctor, keys create
+    Before a new version:   db upgrade
+    When paged:             doctor, tasks recover, tasks reconcile
+    Before an account goes: tasks delete --account
 
-    Settings come from the environment, over a .env in the current folder.
+    Settings come from the environment or, where it lacks one, from a .env in the current folder.
     """,
 )
 # Flask's `--app`, `--debug` and `--env-file`; the last looks for `.env` in the folders above too.
 main.params.clear()
+click.version_option(__version__, message="%(prog)s %(version)s")(main)
 for _command in (database, keys, tasks, settings, doctor):
     main.add_command(_command)

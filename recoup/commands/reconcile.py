@@ -12,8 +12,9 @@ from flask.cli import with_appcontext
 
 from recoup import log
 from recoup.commands import report
-from recoup.commands.group import services
-from recoup.database.connection import FAILURES
+from recoup.commands.group import HIDDEN, services
+from recoup.database.connection import FAILURES, DatabaseFailed
+from recoup.database.failures import explain
 from recoup.database.readiness import missing_from_schema
 from recoup.reconcile.backup import read_backup, write_backup
 from recoup.reconcile.drift import Drift, find_drift
@@ -49,8 +50,8 @@ def reconcile_tasks(as_json: bool, fix: bool, yes: bool, backup: Path) -> None:
     lost_ids    tasks that don't name the schedule that they have
     duplicates  schedules of a task that has another one
 
-    Nothing is changed without --fix, which deletes orphans and stores lost ids. What is to be
-    done about dead tasks and duplicates is for a person to say.
+    Nothing is changed without --fix, which deletes orphans and stores lost ids. Dead tasks and
+    duplicates are for a person to mend; it says how.
 
     Exits with 0 if there is no drift (left), with 1 if there is, and with 2 if it can't tell.
     """
@@ -60,8 +61,10 @@ def reconcile_tasks(as_json: bool, fix: bool, yes: bool, backup: Path) -> None:
         log.logger.setLevel(logging.WARNING)
     inventory = _inventory()
     with _failures_as(_CannotTell):
-        with _progress("Comparing") as watch:
-            drift, listed = find_drift(inventory, services().config.trigger_task_identifier, watch)
+        if rows_may_be_hidden():
+            raise _CannotTell(HIDDEN)
+        identifier = services().config.trigger_task_identifier
+        drift, listed = find_drift(inventory, identifier, _progress)
         click.echo(report.as_json(drift) if as_json else report.as_table(drift, len(listed)))
         if fix and any(drift.values()):
             drift = _fix(inventory, drift, listed, yes, backup)
@@ -78,11 +81,6 @@ def _fix(
     lost = drift["lost_ids"]
     if not orphans and not lost:
         return drift
-    if orphans and rows_may_be_hidden():
-        raise _CannotTell(
-            "row level security may hide tasks from this role, so nothing is deleted; "
-            "use one that bypasses it"
-        )
     if len(orphans) == len(listed):
         raise _CannotTell(
             "not one schedule is of a task in this database, so nothing is deleted; check "
@@ -118,10 +116,10 @@ def _delete(inventory: ScheduleInventory, orphans: Sequence[Schedule], backup: P
 @click.argument("file", type=click.Path(path_type=Path))
 @with_appcontext
 def restore_schedules(file: Path) -> None:
-    """Make the schedules in FILE again, which `tasks reconcile --fix` wrote.
+    """Make the schedules again that are in FILE.
 
-    They get new ids. What is there still, or again, is left as it is, so that this may be
-    repeated.
+    It is what `tasks reconcile --fix` wrote. The schedules get new ids. What is there still, or
+    again, is left as it is, so that this may be repeated.
     """
     try:
         schedules = read_backup(file)
@@ -158,7 +156,7 @@ def _failures_as(kind: type[click.ClickException]) -> Iterator[None]:
         yield
     except InventoryFailed as error:
         raise kind(str(error)) from error
-    except FAILURES as error:
+    except (DatabaseFailed, *FAILURES) as error:
         raise kind(_explain(error)) from error
 
 
@@ -167,7 +165,7 @@ def _explain(error: Exception) -> str:
     with suppress(*FAILURES):
         if missing := missing_from_schema():
             return f"the database lacks {', '.join(missing)}; run `recoup db upgrade`"
-    return f"the database failed: {' '.join(str(error).split())}; check DATABASE_URL"
+    return f"the database failed: {explain(error)}; check DATABASE_URL"
 
 
 def _say(text: str) -> None:

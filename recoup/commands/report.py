@@ -8,6 +8,19 @@ from recoup.reconcile.drift import Drift
 
 # What is told of a mismatch.
 _NAMES = ("schedule_id", "task_id")
+# What a person does about what --fix leaves. Upstream makes a schedule for an enabled task that
+# names none; where it names one that is gone, the new one would get a key that isn't the task's.
+_ADVICE = {
+    "dead_tasks": """\
+A dead task never runs. Delete it (recoup tasks delete TASK), or have its
+schedule made again: set trigger_schedule_id in its row to NULL, then PATCH
+/api/tasks with its id, "enabled": true and its "timezone", which is lost.
+""",
+    "duplicates": """\
+A duplicate makes its task run twice. Delete that schedule in Trigger.dev's
+dashboard; where all of a task's schedules are listed, keep one of them.
+""",
+}
 
 
 def as_json(drift: Drift) -> str:
@@ -23,7 +36,7 @@ def as_json(drift: Drift) -> str:
 
 
 def as_table(drift: Drift, count: int) -> str:
-    """Return a line for each mismatch below a heading, and a last one that counts them."""
+    """Return a line for each mismatch below a heading, advice, and a last line that counts them."""
     lines = [
         f"{click.style(_words(kind, 1).ljust(9), fg='yellow')}  "
         f"{_text(m.schedule_id, 27)}  {_text(m.task_id)}"
@@ -33,7 +46,9 @@ def as_table(drift: Drift, count: int) -> str:
     heading = [f"{'DRIFT':9}  {'SCHEDULE':27}  TASK"] if lines else []
     counts = count_kinds(drift) or "No drift"
     compared = f"{count} {_words('schedules', count)} compared."
-    return "\n".join([*heading, *lines, f"{counts}; {compared}"])
+    advice = [text for kind, text in _ADVICE.items() if drift[kind]]
+    blank = [""] if advice else []
+    return "\n".join([*heading, *lines, *blank, *advice, f"{counts}; {compared}"])
 
 
 def count_kinds(drift: Drift) -> str:

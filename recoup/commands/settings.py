@@ -4,15 +4,22 @@ import dataclasses
 
 import click
 
-from recoup.config import Config
+from recoup.config import Config, find_doubts, read_environment
 
 settings = click.Group("config", help="The settings.")
 
 
 @settings.command("check")
 def check_config() -> None:
-    """Show each setting, with secrets masked; exit with 1 if any is missing or wrong."""
-    config = Config.load()
+    """Show each setting, with secrets masked.
+
+    A name that looks like a setting and is none is warned of. Exits with 1 if any is missing or
+    wrong.
+    """
+    environ = read_environment()
+    for doubt in find_doubts(environ):
+        click.echo(f"Warning: {doubt}", err=True)
+    config = Config.load(environ)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if value is not None and (not field.repr or field.name.endswith("_url")):

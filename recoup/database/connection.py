@@ -14,6 +14,7 @@ import psycopg
 from playhouse.pool import MaxConnectionsExceeded
 
 from recoup.config import Config
+from recoup.database.failures import explain
 from recoup.database.pool import make_pool
 from recoup.database.postgres import NoConnection
 from recoup.database.session import sqlstate
@@ -21,6 +22,8 @@ from recoup.database.session import sqlstate
 database = peewee.DatabaseProxy()
 
 Row = tuple[Any, ...]
+# A statement and its parameters.
+Bound = tuple[str, list[Any]]
 T = TypeVar("T")
 
 
@@ -65,12 +68,32 @@ def execute(sql: str, *params: object) -> int:
     return _run(sql, params, lambda cursor: int(cursor.rowcount))
 
 
+def execute_both(first: Bound, second: Bound) -> int:
+    """Run on SQLite two statements in one transaction; return how many rows the first touched.
+
+    The second is left out where that is none.
+
+    Raises:
+        DatabaseFailed: neither was carried out.
+    """
+    try:
+        with database.turn(), database.atomic("IMMEDIATE"):
+            touched = int(database.execute_sql(*first).rowcount)
+            if touched:
+                database.execute_sql(*second)
+            return touched
+    except FAILURES as error:
+        release()
+        raise DatabaseFailed(explain(error)) from error
+
+
 def _run(sql: str, params: tuple[object, ...], outcome: Callable[[Any], T]) -> T:
     try:
         return outcome(database.execute_sql(sql.replace("?", database.param), params))
     except peewee.IntegrityError as error:
         raise ConstraintFailed(str(error)) from error
     except FAILURES as error:
+        error.args = (explain(error),)  # in the log too, where the cause is told
         kind = AnswerLost if _answer_is_lost(error) else DatabaseFailed
         release()  # it may be lost, and the thread's next statement needs one that isn't
         raise kind(str(error)) from error

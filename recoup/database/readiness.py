@@ -6,33 +6,14 @@ would cost a schedule and keep the row.
 
 import time
 from threading import Lock
-from typing import Any, TypeAlias
 
 from recoup.database.connection import FAILURES, database, is_postgres, release
-from recoup.database.models import (
-    MODELS,
-    AccountApiKey,
-    AccountEmail,
-    AccountOrganization,
-    ScheduledAction,
-    TaskDeletion,
-)
+from recoup.database.models import MODELS, ScheduledAction, column_names, table_name
+from recoup.database.rights import fetch_rows, find_refusals
 
-# peewee doesn't type what a model says of itself.
-Model: TypeAlias = Any
-
-# How long what was found counts: longer than the sweep's pause where all is well.
+# How long a look counts that found nothing wrong; longer than the sweep's pause.
 GOOD_SECONDS = 60
-BAD_SECONDS = 1
 UNREACHABLE = "The database can't be reached."
-# What the statements of a deletion and a recovery read.
-READ: dict[Model, tuple[str, ...]] = {
-    AccountApiKey: ("account", "expires_at", "key_hash"),
-    AccountEmail: ("account_id", "email", "updated_at"),
-    AccountOrganization: ("account_id", "organization_id"),
-    ScheduledAction: ("account_id", "enabled", "id", "trigger_schedule_id"),
-}
-OWN: tuple[Model, ...] = (TaskDeletion,)
 
 
 class Readiness:
@@ -44,14 +25,18 @@ class Readiness:
         self._good_until = float("-inf")
         self._rehearse = False
 
-    def refresh(self) -> None:
-        """Look for problems now; where the database can't be reached, nothing new is known."""
+    def refresh(self) -> list[str]:
+        """Look for problems now, and return what is known.
+
+        Where the database can't be reached, nothing new is.
+        """
         problems = find_problems()
         if problems != [UNREACHABLE]:
             self._problems = problems
             self._rehearse = not problems and _host_may_refuse()
-        self._good_until = time.monotonic() + (BAD_SECONDS if problems else GOOD_SECONDS)
+        self._good_until = time.monotonic() + (0 if problems else GOOD_SECONDS)
         release()
+        return self._problems
 
     def problems(self, task_id: str) -> list[str]:
         """Return what keeps this task's deletion from being finished, a sentence each."""
@@ -70,7 +55,7 @@ def find_problems() -> list[str]:
         missing = missing_from_schema()
         if missing:
             return [f"The database lacks {', '.join(missing)}: run `recoup db upgrade`."]
-        return _find_refusals() if is_postgres() else []
+        return find_refusals() if is_postgres() else []
     except FAILURES:
         return [UNREACHABLE]
 
@@ -82,70 +67,26 @@ def missing_from_schema() -> list[str]:
         peewee.PeeweeException: the database can't be asked.
     """
     missing = []
-    tables = set(database.get_tables())
     for model in MODELS:
-        table = _name(model)
-        if table not in tables:
-            missing.append(f"table {table}")
-            continue
-        there = {column.name for column in database.get_columns(table)}
-        missing += [f"column {table}.{name}" for name in _columns(model) if name not in there]
+        there = _existing_columns(table_name(model))
+        if there:
+            lacking = [name for name in column_names(model) if name not in there]
+            missing += [f"column {table_name(model)}.{name}" for name in lacking]
+        else:
+            missing.append(f"table {table_name(model)}")
     return missing
 
 
-def _find_refusals() -> list[str]:
-    return [
-        *(f"The role lacks {lack}." for lack in _lacking_rights()),
-        *(f"Row level security hides rows from this role in {t}." for t in _hidden_tables()),
-        *_read_only(),
-        *(f"The foreign key {name} forbids deleting tasks." for name in _forbidding_keys()),
-    ]
+def _existing_columns(table: str) -> set[str]:
+    if not is_postgres():
+        return {column.name for column in database.get_columns(table)}
+    # Not from the information schema, which has only what the role has a right to.
+    return {name for (name,) in fetch_rows(EXISTING_COLUMNS, table)}
 
 
-def _lacking_rights() -> list[str]:
-    """Return the rights that the role lacks; those that were granted by column count."""
-    wanted = [(_name(ScheduledAction), "", "DELETE")]
-    for model, columns in READ.items():
-        wanted += [(_name(model), column, "SELECT") for column in columns]
-    for model in OWN:
-        wanted.append((_name(model), "", "DELETE"))
-        wanted += [(_name(model), c, r) for r in RIGHTS for c in _columns(model)]
-    rows = fetch_rows(LACKING_RIGHTS, *(list(column) for column in zip(*wanted, strict=True)))
-    return [f"{right} on {table}" for table, right in rows]
-
-
-RIGHTS = ("SELECT", "INSERT", "UPDATE")
-LACKING_RIGHTS = """
-SELECT DISTINCT name, wanted
-FROM unnest(%s::text[], %s::text[], %s::text[]) AS wanted(name, part, wanted)
-WHERE NOT CASE part WHEN '' THEN has_table_privilege(name, wanted)
-                    ELSE has_column_privilege(name, part, wanted) END
-ORDER BY name, wanted
-"""
-
-
-def _hidden_tables() -> list[str]:
-    names = [_name(model) for model in (*READ, *OWN)]
-    rows = fetch_rows("SELECT t FROM unnest(%s::text[]) t WHERE row_security_active(t)", names)
-    return [name for (name,) in rows]
-
-
-def _read_only() -> list[str]:
-    [(setting,)] = fetch_rows("SELECT current_setting('transaction_read_only')")
-    if setting != "on":
-        return []
-    database.close_idle()  # one that was opened in a read-only time stays so
-    return ["The session is read-only."]
-
-
-def _forbidding_keys() -> list[str]:
-    """Return the host's foreign keys to a task that neither cascade nor let go."""
-    return [name for (name,) in fetch_rows(FORBIDDING_KEYS)]
-
-
-FORBIDDING_KEYS = """
-SELECT conname FROM pg_constraint
-WHERE contype = 'f' AND confrelid = 'scheduled_actions'::regclass AND confdeltype IN ('a', 'r')
+EXISTING_COLUMNS = """
+SELECT attname FROM pg_attribute
+WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
 """
 
 
@@ -176,17 +117,3 @@ def rehearse(task_id: str) -> str | None:
     except FAILURES:
         return "The database refuses to delete this task."
     return None if gone else "The database does not delete this task: a trigger keeps it."
-
-
-def fetch_rows(sql: str, *params: Any) -> list[tuple[Any, ...]]:
-    """Run a statement on the catalog and return its rows."""
-    cursor = database.execute_sql(sql, params)
-    return list(cursor.fetchall())
-
-
-def _name(model: Model) -> str:
-    return str(model._meta.table_name)
-
-
-def _columns(model: Model) -> list[str]:
-    return list(model._meta.columns)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from recoup.demo.messages import HTML, JSON, PROBLEM, RATE_LIMIT, Answer, json_answer, now_ms
-from recoup.demo.schedules import SERVER_ERROR
+from recoup.demo.answers import DATABASE_ERROR, SERVER_ERROR, page, too_many
+from recoup.demo.messages import JSON, Answer
 
 # On and 0 seconds: closing throws away what was not sent and resets the connection.
 LINGER_RESET = struct.pack("ii", 1, 0)
@@ -28,7 +28,7 @@ class Exchange:
     keep_alive: bool = True
 
     def answer(self, act: bool = True) -> Answer:
-        """Return the real answer, or, as nothing was done, a 500: no fault claims a success."""
+        """Return the real answer, or a 500 where nothing was done: a success would be a lie."""
         return self.perform() if act else SERVER_ERROR
 
     def wait(self, seconds: float) -> None:
@@ -47,7 +47,9 @@ class Exchange:
 
     def deliver(self, answer: Answer) -> None:
         """Send a whole answer as it should be."""
-        self.send(answer.head() + answer.body)
+        self.send(answer.head() + answer.content())
+        if answer.headers.get("connection") == "close":
+            self.close()
 
     def close(self) -> None:
         """Let the connection end with a FIN."""
@@ -78,6 +80,21 @@ class Fault:
         return Fault(f"status {code}", lambda exchange: exchange.deliver(answer))
 
     @staticmethod
+    def database_error(act: bool = False) -> "Fault":
+        """Answer 422 as the real server does when its database fails, before the deed or after."""
+
+        def play(exchange: Exchange) -> None:
+            exchange.answer(act)
+            exchange.deliver(DATABASE_ERROR)
+
+        return Fault("database_error", play)
+
+    @staticmethod
+    def other_words(body: bytes = b'{"ok": true}') -> "Fault":
+        """Answer 200 with JSON that isn't the API's without acting, as a proxy might."""
+        return Fault("other_words", Fault.status(200, body).play)
+
+    @staticmethod
     def redirect(location: str) -> "Fault":
         """Send the caller elsewhere with a 307, which keeps the method."""
         answer = Answer(307, b"", {"location": location})
@@ -86,7 +103,7 @@ class Fault:
     @staticmethod
     def rate_limited(reset_in_seconds: float) -> "Fault":
         """Answer 429 as the rate limiter does: its reset in unix ms, and no Retry-After."""
-        return Fault("rate_limited", lambda exchange: exchange.deliver(_too_many(reset_in_seconds)))
+        return Fault("rate_limited", lambda exchange: exchange.deliver(too_many(reset_in_seconds)))
 
     @staticmethod
     def junk(status: int = 200, act: bool = False) -> "Fault":
@@ -94,8 +111,7 @@ class Fault:
 
         def play(exchange: Exchange) -> None:
             exchange.answer(act)
-            page = b"<!DOCTYPE html><html><body>Hello</body></html>"
-            exchange.deliver(Answer(status, page, {"content-type": HTML}))
+            exchange.deliver(page(status, "Hello"))
 
         return Fault("junk", play)
 
@@ -141,7 +157,8 @@ class Fault:
 
         def play(exchange: Exchange) -> None:
             answer = exchange.answer(act)
-            exchange.send(answer.head() + answer.body[: len(answer.body) // 2])
+            content = answer.content()
+            exchange.send(answer.head() + content[: len(content) // 2])
             exchange.close()
 
         return Fault("half_body", play)
@@ -155,28 +172,6 @@ class Fault:
         def play(exchange: Exchange) -> None:
             answer = exchange.answer(act)
             exchange.send(answer.head(), seconds_per_byte if where == "headers" else 0.0)
-            exchange.send(answer.body, seconds_per_byte)
+            exchange.send(answer.content(), seconds_per_byte)
 
         return Fault(f"drip {where}", play)
-
-
-def _too_many(reset_in_seconds: float) -> Answer:
-    reset = now_ms(reset_in_seconds)
-    detail = (
-        f"Rate limit exceeded 0/{RATE_LIMIT} requests remaining. "
-        f"Retry in {reset_in_seconds} seconds."
-    )
-    problem = {
-        "title": "Rate Limit Exceeded",
-        "status": 429,
-        "type": "https://developer.mozilla.org/en-US/docs/Web/HTTP/Status/429",
-        "detail": detail,
-        "reset": reset,
-        "limit": RATE_LIMIT,
-        "remaining": 0,
-        "secondsUntilReset": reset_in_seconds,
-        "error": detail,
-    }
-    headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(reset)}
-    answer = json_answer(429, problem, PROBLEM)
-    return Answer(429, answer.body, {**answer.headers, **headers})

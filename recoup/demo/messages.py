@@ -1,21 +1,23 @@
 """Requests to the stand-in and the answers to them, as they look on the wire."""
 
+import gzip
 import json
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import responses
+from typing import Literal, Self
 from urllib.parse import unquote
 
 ROOT = "/api/v1/schedules"
 
-# Of Trigger.dev's cloud: requests a minute.
-RATE_LIMIT = 1500
-RATE_WINDOW = 60.0
-
 JSON = "application/json; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 PROBLEM = "application/problem+json; charset=utf-8"
+TEXT = "text/plain; charset=utf-8"
+
+BROKEN_ESCAPE = re.compile("%(?![0-9a-fA-F]{2})")
 
 
 @dataclass(frozen=True)
@@ -36,36 +38,100 @@ class Request:
 
     @property
     def route(self) -> str:
-        """The path without its query, still encoded."""
-        return self.path.partition("?")[0]
+        """The path without its query and dot segments, still encoded."""
+        return _without_dots(self.path.partition("?")[0])
+
+    @property
+    def head_size(self) -> int:
+        """How many bytes its target and its headers have, more or less."""
+        return len(self.path) + sum(len(f"{k}: {v}\r\n") for k, v in self.headers.items())
 
     @property
     def schedule_id(self) -> str | None:
-        """The path's last part, decoded: an id or a deduplication key; None if it has none."""
+        """The path's last part as the server reads it: an id or a key; None if it has none."""
         key = self.route.removeprefix(f"{ROOT}/")
-        return None if not key or "/" in key else unquote(key)
+        if not key or "/" in key:
+            return None
+        try:
+            return decode_key(key)
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer: *headers* go over those that every answer has."""
+    """A whole answer: *headers* go over those that every answer has.
+
+    *framing* says how its end is told: by chunks, by its length, or, without a body, not at all.
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    framing: Literal["chunked", "length", "none"] = "chunked"
 
     def head(self) -> bytes:
         """Return the status line and the headers, down to the empty line."""
         phrase = responses.get(self.status, "Unknown")
-        headers = {**_rate_limit(), "content-length": str(len(self.body))}
+        headers = self._framing_headers()
         headers |= {name.lower(): value for name, value in self.headers.items()}
         lines = [f"HTTP/1.1 {self.status} {phrase}", *(f"{k}: {v}" for k, v in headers.items())]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
+    def content(self) -> bytes:
+        """Return the body as it is sent."""
+        if self._ends_with_its_head():
+            return b""
+        if self.framing == "length":
+            return self.body
+        chunk = b"%x\r\n%s\r\n" % (len(self.body), self.body) if self.body else b""
+        return chunk + b"0\r\n\r\n"
 
-def json_answer(status: int, data: object, content_type: str = JSON) -> Answer:
+    def gzipped(self) -> Self:
+        """Return the answer with its body packed."""
+        headers = {**self.headers, "content-encoding": "gzip"}
+        return replace(self, body=gzip.compress(self.body), headers=headers)
+
+    def _framing_headers(self) -> dict[str, str]:
+        if self._ends_with_its_head():
+            return {}
+        if self.framing == "length":
+            return {"content-length": str(len(self.body))}
+        return {"transfer-encoding": "chunked"}
+
+    def _ends_with_its_head(self) -> bool:
+        return self.framing == "none" or self.status < 200 or self.status in (204, 304)
+
+
+def json_answer(status: int, data: object) -> Answer:
     """Return an answer with *data* as its JSON body."""
-    return Answer(status, json.dumps(data).encode(), {"content-type": content_type})
+    return Answer(status, json.dumps(data).encode(), {"content-type": JSON})
+
+
+def problem_answer(data: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Answer:
+    """Return a problem document as the rate limiter writes it: indented, with its length."""
+    body = json.dumps(data, indent=2).encode()
+    status = int(str(data["status"]))
+    return Answer(status, body, {"content-type": PROBLEM, **(headers or {})}, "length")
+
+
+def decode(text: str) -> str:
+    """Undo percent-encoding as JavaScript does; raise `ValueError` where it is broken."""
+    if BROKEN_ESCAPE.search(text):
+        raise ValueError("an escape is broken")
+    return unquote(text, errors="strict")
+
+
+def decode_key(text: str) -> str:
+    """Return the key of a path's part as the server reads it; raise `ValueError` as `decode`.
+
+    It decodes twice where that is possible, so that a key with an escape in it isn't found.
+    """
+    once = decode(text)
+    try:
+        return decode(once)
+    except ValueError:
+        return once
 
 
 def now_ms(after: float = 0.0) -> int:
@@ -73,10 +139,14 @@ def now_ms(after: float = 0.0) -> int:
     return int((time.time() + after) * 1000)
 
 
-def _rate_limit() -> dict[str, str]:
-    """Return the headers that the rate limiter puts on every answer; the reset in unix ms."""
-    return {
-        "x-ratelimit-limit": str(RATE_LIMIT),
-        "x-ratelimit-remaining": str(RATE_LIMIT - 1),
-        "x-ratelimit-reset": str(now_ms(RATE_WINDOW)),
-    }
+def _without_dots(path: str) -> str:
+    """Return the path with its dot segments resolved, as the URL Standard has it."""
+    kept: list[str] = []
+    dots = ""
+    for part in path.split("/"):
+        dots = part.lower().replace("%2e", ".")
+        if dots == "..":
+            kept = kept[:1] + kept[1:-1]
+        elif dots != ".":
+            kept.append(part)
+    return "/".join([*kept, ""] if dots in (".", "..") else kept)

@@ -4,6 +4,7 @@ import socket
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,8 +43,9 @@ class StandIn(SchedulesAPI):
         secret_key: str = "tr_dev_standin",
         host: str = "127.0.0.1",
         port: int = 0,
+        other_keys: Iterable[str] = (),
     ) -> None:
-        super().__init__(secret_key)
+        super().__init__(secret_key, other_keys)
         self.requests: list[Request] = []
         self._address = (host, port)
         self._queued: list[_Rule] = []
@@ -159,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
             exchange.deliver(exchange.answer())
         self.close_connection |= not exchange.keep_alive
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
+    do_GET = do_HEAD = do_OPTIONS = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
 
     def _request(self) -> Request:
         # Not self.path: the base class has already taken double slashes out of it.

@@ -36,9 +36,10 @@ class Client:
         auth: tuple[str, str] | None = None,
         pool_size: int = 10,
         proxy_url: str | None = None,
+        ca_bundle: str | None = None,
     ) -> None:
         # True, or the file of the certificates that are trusted instead of the usual ones.
-        self.verify: bool | str = True
+        self.verify: bool | str = ca_bundle or True
         self._adapter = DeadlineAdapter(pool_connections=2, pool_maxsize=pool_size)
         self._proxies = {"http": proxy_url, "https": proxy_url} if proxy_url else {}
         request = requests.Request("GET", base_url.rstrip("/"), headers=headers, auth=auth)
@@ -61,8 +62,7 @@ class Client:
         `path` is put behind the base URL as it is.
 
         Raises:
-            requests.RequestException: no whole answer came. A success whose body broke off is
-                an answer all the same: what counts was said in its first line.
+            requests.RequestException: no whole answer came.
         """
         request = requests.PreparedRequest()
         request.method, request.url = method, self._base_url + path
@@ -89,8 +89,8 @@ def _read(response: urllib3.HTTPResponse) -> bytes:
         body = response.read(BODY_LIMIT_BYTES)
         if len(body) < BODY_LIMIT_BYTES and response.length_remaining != 0:
             response.read(1)  # There is no more, or, if it broke off, an error.
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise requests.ReadTimeout(error) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        if response.status < 400:
-            return b""
         raise requests.ConnectionError(error) from error
     return body

@@ -11,6 +11,7 @@ import ssl
 import time
 from typing import Any
 
+import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
@@ -137,6 +138,13 @@ class DeadlineAdapter(HTTPAdapter):
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         self._pool = self._pool or super().get_connection_with_tls_context(*args, **kwargs)
         return self._pool
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
+        """Look for the trusted certificates; that they are gone is a failed call like others."""
+        try:
+            super().cert_verify(*args, **kwargs)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            raise requests.exceptions.SSLError(urllib3.exceptions.SSLError(error)) from error
 
     def request_url(self, request: Any, proxies: Any) -> str:
         if proxies:

@@ -8,7 +8,8 @@ what is so both times is drift. A marked task is in the hands of its deletion, a
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import peewee
@@ -42,6 +43,9 @@ class Mismatch(NamedTuple):
     stored_id: str | None = None
 
 
+# Shows what is being done, by its label, and how much of it.
+Progress: TypeAlias = Callable[[str], AbstractContextManager[Watch]]
+
 # What was found, of each of `KINDS`.
 Drift: TypeAlias = dict[str, list[Mismatch]]
 
@@ -49,7 +53,7 @@ KINDS = ("orphans", "dead_tasks", "lost_ids", "duplicates")
 
 
 def find_drift(
-    inventory: ScheduleInventory, task_identifier: str, watch: Watch
+    inventory: ScheduleInventory, task_identifier: str, progress: Progress
 ) -> tuple[Drift, dict[str, Schedule]]:
     """Return the drift of one Trigger.dev task's schedules, and these schedules by their ids.
 
@@ -57,11 +61,9 @@ def find_drift(
         InventoryFailed: it can't be told; also where no schedule at all is listed.
         peewee.PeeweeException: nor without the database.
     """
-    listed = {
-        schedule.id: schedule
-        for schedule in inventory.list_all(watch)
-        if schedule.task == task_identifier and not schedule.declarative
-    }
+    with progress("Comparing") as watch:
+        schedules = inventory.list_all(watch)
+    listed = {s.id: s for s in schedules if s.task == task_identifier and not s.declarative}
     if not listed:
         raise InventoryFailed(
             f"Trigger.dev lists no schedule of {task_identifier}, which proves nothing: the list "
@@ -70,8 +72,10 @@ def find_drift(
         )
     drift = compare(listed.values(), read_tasks())
     if any(drift.values()):
-        time.sleep(PAUSE_SECONDS)
-        again = {kind: set(found) for kind, found in _look_again(inventory, drift, watch).items()}
+        with progress(f"Looking again after {PAUSE_SECONDS:.0f} s") as watch:
+            time.sleep(PAUSE_SECONDS)
+            found = _look_again(inventory, drift, watch)
+        again = {kind: set(mismatches) for kind, mismatches in found.items()}
         drift = {kind: [m for m in drift[kind] if m in again[kind]] for kind in KINDS}
     return drift, listed
 

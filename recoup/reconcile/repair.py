@@ -9,10 +9,13 @@ from recoup.trigger.schedule import Schedule
 
 
 def rows_may_be_hidden() -> bool:
-    """Say whether row level security applies to our role, which hides rows without an error."""
+    """Say whether row level security may hide tasks or marks from our role, without an error."""
     if not is_postgres():
         return False
-    [(active,)] = fetch("SELECT row_security_active('scheduled_actions')")
+    [(active,)] = fetch(
+        "SELECT row_security_active('scheduled_actions') OR row_security_active('task_deletions')"
+    )
+    release()
     return bool(active)
 
 

@@ -36,11 +36,18 @@ class SchedulesRoute:
         branch: str | None = None,
         pool_size: int = 10,
         proxy_url: str | None = None,
+        ca_bundle: str | None = None,
     ) -> None:
         headers = {"Authorization": f"Bearer {secret_key}"}
         if branch:
             headers["x-trigger-branch"] = branch
-        self._client = Client(api_url, headers=headers, pool_size=pool_size, proxy_url=proxy_url)
+        self._client = Client(
+            api_url,
+            headers=headers,
+            pool_size=pool_size,
+            proxy_url=proxy_url,
+            ca_bundle=ca_bundle,
+        )
 
     @classmethod
     def of(cls, config: Config, **options: Any) -> Self:
@@ -50,6 +57,7 @@ class SchedulesRoute:
             config.trigger_secret_key,
             branch=config.trigger_preview_branch,
             proxy_url=config.trigger_proxy_url,
+            ca_bundle=config.ca_bundle,
             **options,
         )
 

@@ -68,6 +68,7 @@ def _bad_request(error: Exception) -> Answer:
 
 
 def _unauthenticated(error: Unauthenticated) -> Answer:
+    log.note(reason=error.why)
     return {"error": 401, "message": str(error)}, 401, {"WWW-Authenticate": "Bearer"}
 
 
@@ -81,13 +82,8 @@ def _task_not_found(error: TaskNotFound) -> Answer:
 
 def _failed(error: Exception) -> Answer:
     sentence = next(text for kind, text in FAILURES.items() if isinstance(error, kind))
-    log.note(level=logging.ERROR, error=describe(error))
+    log.fail(error)
     return {"status": "error", "error": sentence}, 500
-
-
-def describe(error: Exception) -> str:
-    """Return what the log says of a failure: its name, and the reason beneath it."""
-    return f"{type(error).__name__}: {error.__cause__ or error}"
 
 
 def _http_error(error: HTTPException) -> Answer:

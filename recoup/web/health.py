@@ -6,7 +6,7 @@ None of them asks Trigger.dev.
 from flask import Blueprint, Response
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from recoup import metrics
+from recoup import __version__, metrics
 from recoup.database.readiness import find_problems
 from recoup.deletion.gauges import Marks
 
@@ -15,8 +15,8 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> dict[str, str]:
-    """Answer as long as the process does."""
-    return {"status": "ok"}
+    """Answer as long as the process does, and say which version it is."""
+    return {"status": "ok", "version": __version__}
 
 
 @blueprint.get("/readyz")

@@ -162,7 +162,13 @@ PATHS: dict[str, Object] = {
     "/healthz": _get(
         "healthz",
         "Is the process up?",
-        {"200": _answer("It is.", _object(status={"const": "ok"}), up={"status": "ok"})},
+        {
+            "200": _answer(
+                "It is, and this version of it.",
+                _object(status={"const": "ok"}, version=TEXT),
+                up={"status": "ok", "version": __version__},
+            )
+        },
     ),
     "/readyz": _get(
         "readyz",

@@ -1,7 +1,9 @@
 """The blueprint `tasks`: `DELETE /api/tasks`."""
 
 from flask import Blueprint, current_app, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
+from recoup import log
 from recoup.deletion.outcomes import Caller
 from recoup.web.schemas import read_task_id
 from recoup.web.services import Services
@@ -14,6 +16,7 @@ def delete_task() -> dict[str, str]:
     """Delete the task that the body names, together with its schedule."""
     services: Services = current_app.extensions["recoup"]
     task_id = read_task_id(_read_body())
+    log.note(task=task_id)
     headers = request.headers
     with services.limit.place():
         account = services.authenticator.account(
@@ -26,6 +29,5 @@ def delete_task() -> dict[str, str]:
 def _read_body() -> bytes:
     body = request.get_data()
     if len(body) == request.max_content_length:
-        # Werkzeug cuts a chunked body off there without a word; to read on is the 413.
-        request.stream.read(1)
+        raise RequestEntityTooLarge
     return body

@@ -7,6 +7,7 @@ main thread, so that nobody else gets in. A few such clients stop the service.
 
 import socket
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from typing import Any
@@ -23,6 +24,10 @@ CLIENT_SECONDS = 5
 FIRST_BYTE_SECONDS = 0.05
 # Of a worker whose threads all have work; long enough for an idle process to wake up.
 HESITATION_SECONDS = 0.002
+# Between two tries to accept a connection, where one has failed; and after this long without a
+# failure, the next one is news.
+PAUSE_SECONDS = 0.1
+QUIET_SECONDS = 10
 # Python has a thread give way to those that wait after 5 ms, in the middle of its work; each of
 # ours waits for something itself long before this.
 SWITCH_SECONDS = 0.1
@@ -34,6 +39,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     The kernel hands a connection to whichever worker asks first. Each hesitates here as it has
     work, so that one with free threads is first, and none fills up beside idle ones.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make the heartbeat's file, in whatever temporary folder there is by now."""
+        # The one that was found first may be gone, and the master would end for want of it.
+        tempfile.tempdir = None
+        super().__init__(*args, **kwargs)
+        self._accept_from = float("-inf")
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -51,7 +63,25 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Take a connection that is waiting, if no worker with less to do has taken it."""
         busy = self.nr_conns - len(self.keepalived_conns) - len(self.pending_conns)
         time.sleep(HESITATION_SECONDS * max(0, min(1, busy / self.cfg.threads)))
-        super().accept(listener)
+        try:
+            super().accept(listener)
+        except OSError as error:
+            self._pause_accepting(error)
+
+    def _pause_accepting(self, error: OSError) -> None:
+        """Leave connections in the socket's queue for a moment: mostly, no file can be opened.
+
+        gunicorn's own worker ends here, and with it all that it has in hand.
+        """
+        now = time.monotonic()
+        if now > self._accept_from + QUIET_SECONDS:
+            self.log.warning("Accepting no connections for a moment: %s", error)
+        self._accept_from = now + PAUSE_SECONDS
+        self.set_accept_enabled(False)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Accept connections or none; the main loop asks for it again and again."""
+        super().set_accept_enabled(enabled and time.monotonic() >= self._accept_from)
 
     def handle(self, conn: TConn) -> Any:
         """Read the next request of a connection and answer it; return what to do with it next."""

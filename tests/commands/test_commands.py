@@ -4,90 +4,25 @@ Most tests run it in this process; those that could only fail in a process of it
 """
 
 import json
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import requests
-from click.testing import CliRunner
 
 from recoup.app import create_app
 from recoup.commands.main import main
 from recoup.database.readiness import missing_from_schema
 from recoup.demo.standin import Fault
+from tests.commands.programs import NOBODY, SECONDS, SECRETS, error_line
 from tests.conftest import close_database, make_config
-from tests.factories import delete, select_row
+from tests.factories import select_row
 
 ROOT = Path(__file__).resolve().parents[2]
 WSGI = str(ROOT / "wsgi.py")
-BIN = Path(sys.executable).parent
-NOBODY = "0d9a3c1e-6a83-4b8c-9d52-6f2c4e1a7b10"
-SECONDS = 60
-SECRETS = {"TRIGGER_SECRET_KEY": "tr_dev_standin", "PRIVY_PROJECT_SECRET": "secret-of-the-tests"}
-
-
-@pytest.fixture
-def recoup(app):
-    """Run a command in this process: `recoup("keys", "revoke", "x")`."""
-
-    def invoke(*args):
-        return app.test_cli_runner().invoke(main, args)
-
-    return invoke
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start a program of ours in an empty folder, with no environment but what is given."""
-    started = []
-
-    def popen(*command, **environ):
-        process = subprocess.Popen(
-            [BIN / command[0], *command[1:]],
-            env={"PATH": os.defpath, **environ},
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield popen
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture
-def run(start):
-    """Run a program of ours to its end; return its exit code, stdout and stderr."""
-
-    def finish(*command, **environ):
-        process = start(*command, **environ)
-        stdout, stderr = process.communicate(timeout=SECONDS)
-        assert "Traceback" not in stdout + stderr
-        return process.returncode, stdout, stderr
-
-    return finish
-
-
-def error_line(result):
-    """Return the one line, beside its log, that a failed command in this process wrote."""
-    assert result.exit_code == 1, result.output
-    assert isinstance(result.exception, SystemExit)
-    *logged, line = result.stderr.splitlines()
-    assert all(json.loads(text) for text in logged)
-    assert line.startswith("Error: ")
-    return line
 
 
 # recoup db
@@ -126,138 +61,7 @@ def test_flask_has_the_same_commands(run, sqlite_url):
     assert result == (0, "The database is up to date.\n", "")
 
 
-# recoup keys
-
-
-def created(result):
-    """Return the key that was made, and its id."""
-    assert result.exit_code == 0, result.output
-    key = re.fullmatch(r"(recoup_sk_[\w-]{43})\n", result.stdout)[1]
-    return key, re.search(r"Key (\S+) of account", result.stderr)[1]
-
-
-def test_a_made_key_works(recoup, world, client):
-    """The key on standard output deletes a task of its account."""
-    account = world.account()
-    key, _ = created(recoup("keys", "create", "--account", account))
-    assert delete(client, world.task(account), key).status_code == 200
-
-
-def test_only_the_hash_of_a_key_is_stored(recoup, world):
-    """Whoever reads the database can't call us."""
-    account = world.account()
-    key, key_id = created(recoup("keys", "create", "--account", account, "--name", "CI"))
-    row = select_row("account_api_keys", "id", key_id)
-    assert key not in str(row)
-    assert row["key_hash"] == world.authenticator.hash_key(key)
-    assert (str(row["account"]), row["name"]) == (account, "CI")
-    assert (row["expires_at"], row["last_used"]) == (None, None)
-
-
-def test_two_made_keys_differ(recoup, world):
-    """Each is a secret of its own."""
-    account = world.account()
-    keys = {created(recoup("keys", "create", "--account", account)) for _ in range(2)}
-    assert len({key for key, _ in keys}) == len({key_id for _, key_id in keys}) == 2
-
-
-@pytest.mark.parametrize(
-    "text", ["2999-01-31T00:00:00Z", "2999-01-31T02:00:00+02:00", "2999-01-30 23:00-01:00"]
-)
-def test_a_key_expires_at_the_instant_that_was_given(recoup, world, client, text):
-    """Whatever zone it is given in, and until then it works."""
-    account = world.account()
-    key, key_id = created(recoup("keys", "create", "--account", account, "--expires", text))
-    stored = select_row("account_api_keys", "id", key_id)["expires_at"]
-    if isinstance(stored, str):
-        assert stored == "2999-01-31T00:00:00.000Z"
-    else:
-        assert stored == datetime(2999, 1, 31, tzinfo=UTC)
-    assert delete(client, NOBODY, key).status_code == 404
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("2999-01-31T00:00:00", "has no time zone"),
-        ("2999-01-31", "has no time zone"),
-        ("2020-01-31T00:00:00Z", "is in the past"),
-        ("9999-12-31T23:59:59-23:59", "is too far in the future"),
-        ("tomorrow", "is not a time like"),
-        ("", "is not a time like"),
-    ],
-)
-def test_a_time_that_makes_no_sense_is_refused(recoup, world, text, reason):
-    """A key that never worked, or works for longer than was meant, is worse than none."""
-    result = recoup("keys", "create", "--account", world.account(), "--expires", text)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert reason in result.stderr.splitlines()[-1]
-
-
-def test_no_key_is_made_for_an_unknown_account(recoup):
-    """It would be of no use, and probably of a typing error."""
-    result = recoup("keys", "create", "--account", NOBODY)
-    assert error_line(result) == f"Error: there is no account {NOBODY}"
-    assert select_row("account_api_keys", "account", NOBODY) is None
-
-
-def test_a_revoked_key_is_refused(recoup, world, client):
-    """At once, by the id that was printed with it; other keys go on."""
-    account = world.account()
-    task_id = world.task(account)
-    other = world.key(account)
-    key, key_id = created(recoup("keys", "create", "--account", account))
-    assert recoup("keys", "revoke", key_id).stdout == f"Key {key_id} is revoked.\n"
-    assert delete(client, task_id, key).status_code == 401
-    assert delete(client, task_id, other).status_code == 200
-
-
-def test_an_unknown_key_cannot_be_revoked(recoup):
-    """The operator learns that the key they meant still works."""
-    assert error_line(recoup("keys", "revoke", NOBODY)) == f"Error: there is no key {NOBODY}"
-
-
-@pytest.mark.parametrize(
-    "args",
-    [("keys", "revoke", "x"), ("tasks", "delete", "x"), ("keys", "create", "--account", "x")],
-)
-def test_an_id_that_is_none_is_refused(recoup, args):
-    """It never reaches the database."""
-    result = recoup(*args)
-    assert result.exit_code == 2
-    assert "'x' is not a valid UUID." in result.stderr.splitlines()[-1]
-
-
-# recoup tasks
-
-
-def test_an_operator_deletes_any_task(recoup, world):
-    """Without a credential or a scope; the schedule goes too."""
-    task_id = world.task(world.account())
-    result = recoup("tasks", "delete", task_id.upper())
-    assert (result.exit_code, json.loads(result.stderr)["state"]) == (0, "deleted")
-    assert result.stdout == f"Task {task_id} is deleted.\n"
-    assert world.row(task_id) is None
-    assert world.schedule_ids(task_id) == []
-
-
-def test_an_unknown_task_is_named_as_such(recoup, standin):
-    """And nothing is asked of Trigger.dev."""
-    line = error_line(recoup("tasks", "delete", NOBODY))
-    assert line == "Error: there is no such task; is it deleted already?"
-    assert standin.requests == []
-
-
-def test_a_cancel_that_fails_keeps_the_task(recoup, world, standin):
-    """One line says why, and the row is what it was."""
-    task_id = world.task(world.account())
-    before = world.row(task_id)
-    standin.always(Fault.status(403))
-    line = error_line(recoup("tasks", "delete", task_id))
-    assert "the task was kept" in line
-    assert "403" in line
-    assert (world.row(task_id), world.mark(task_id)) == (before, None)
-    assert len(world.schedule_ids(task_id)) == 1
+# recoup tasks recover
 
 
 def test_recover_completes_what_has_expired(recoup, world):
@@ -267,7 +71,7 @@ def test_recover_completes_what_has_expired(recoup, world):
     world.place_mark(expired, lease_seconds=-1)
     world.place_mark(working, lease_seconds=60)
     result = recoup("tasks", "recover")
-    assert (result.exit_code, result.stdout) == (1, f"{expired} deleted\n1 completed, 1 left.\n")
+    assert (result.exit_code, result.stdout) == (1, f"{expired} deleted\n1 settled, 1 left.\n")
     assert [bool(world.row(task)) for task in (expired, working, untouched)] == [False, True, True]
     assert world.schedule_ids(expired) == []
     assert world.mark(working)
@@ -275,20 +79,12 @@ def test_recover_completes_what_has_expired(recoup, world):
 
 def test_recover_goes_on_until_nothing_has_expired(recoup, world, monkeypatch):
     """However many there are."""
-    monkeypatch.setattr("recoup.deletion.recovery.MOST_PER_SWEEP", 2)
+    monkeypatch.setattr("recoup.deletion.sweep.MOST_PER_SWEEP", 2)
     account = world.account()
     for _ in range(5):
         world.place_mark(world.task(account), lease_seconds=-1)
     result = recoup("tasks", "recover")
-    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "5 completed, 0 left.")
-
-
-def test_a_schedule_that_nobody_knew_is_mentioned(recoup, world, standin):
-    """The task is gone, and the operator is told where to look for what fired it."""
-    task_id = world.task(world.account())
-    standin.schedules.clear()
-    result = recoup("tasks", "delete", task_id)
-    assert "recoup tasks reconcile" in result.stdout
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "5 settled, 0 left.")
 
 
 def test_recover_tells_what_is_left(recoup, world, standin):
@@ -297,13 +93,13 @@ def test_recover_tells_what_is_left(recoup, world, standin):
     failing, other = world.task(account), world.task(account)
     world.place_mark(failing, lease_seconds=-2)
     world.place_mark(other, lease_seconds=-1)
-    standin.always(Fault.status(403), schedule_id=world.row(failing)["trigger_schedule_id"])
+    standin.always(Fault.status(403), schedule_id=failing)
     result = recoup("tasks", "recover")
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
+        f"{failing} is left: Trigger.dev answered 403",
         f"{other} deleted",
-        f"{failing} could not be completed; it will be tried again",
-        "1 completed, 1 left.",
+        "1 settled, 1 left.",
     ]
     assert world.row(failing)
     assert world.mark(failing)
@@ -313,7 +109,7 @@ def test_recover_tells_what_is_left(recoup, world, standin):
 def test_recover_with_nothing_to_do_succeeds(recoup):
     """It may run by the clock."""
     result = recoup("tasks", "recover")
-    assert (result.exit_code, result.stdout) == (0, "0 completed, 0 left.\n")
+    assert (result.exit_code, result.stdout) == (0, "0 settled, 0 left.\n")
 
 
 def test_commands_work_as_processes(run, world, standin, database_url):
@@ -331,7 +127,7 @@ def test_commands_work_as_processes(run, world, standin, database_url):
     assert (code, stdout.startswith(f"Task {task_id} is deleted")) == (0, True)
     assert json.loads(stderr)["task"] == task_id
     code, stdout, stderr = run("recoup", "tasks", "recover", **environ)
-    assert (code, stdout) == (0, f"{marked} deleted\n1 completed, 0 left.\n")
+    assert (code, stdout) == (0, f"{marked} deleted\n1 settled, 0 left.\n")
     assert standin.schedules == {}
 
 
@@ -381,6 +177,34 @@ def test_config_check_names_every_problem(run):
     )
 
 
+def test_config_check_warns_of_names_that_look_like_a_mistake(run, tmp_path):
+    """Beside the settings, on stderr; it is no reason to fail, as others may need them."""
+    (tmp_path / ".env").write_text("TRIGGER_SECRT_KEY=tr_hidden\nTRIGGER_PROJECT_ID=hidden\n")
+    code, stdout, stderr = run("recoup", "config", "check", **SECRETS)
+    assert (code, "DATABASE_URL=" in stdout) == (0, True)
+    assert stderr == (
+        "Warning: TRIGGER_PROJECT_ID is not a setting of this service.\n"
+        "Warning: TRIGGER_SECRT_KEY is not a setting of this service; "
+        "is TRIGGER_SECRET_KEY meant?\n"
+    )
+
+
+def test_config_check_warns_beside_the_problems(run):
+    """What is missing may be what is misspelt."""
+    code, _, stderr = run("recoup", "config", "check", TRIGGER_SECRT_KEY="x", RECOUP_ORG="'x'")
+    assert code == 1
+    assert stderr.startswith("Warning: RECOUP_ORG is not a setting of this service; is RECOUP_ORG_")
+    assert "TRIGGER_SECRET_KEY: is required. TRIGGER_SECRT_KEY is set: is it meant" in stderr
+
+
+def test_config_check_names_a_line_that_cannot_be_read(run, tmp_path):
+    """By its number, as it may hold a secret."""
+    (tmp_path / ".env").write_text("WEB_THREADS=9\nWEB_CONCURRENCY 'hidden\n")
+    code, _, stderr = run("recoup", "config", "check", **SECRETS)
+    assert code == 1
+    assert stderr.endswith("  .env: line 2 can't be read.\n")
+
+
 def test_a_dotenv_file_serves_the_command(run, tmp_path):
     """That of the current folder, as for the service."""
     (tmp_path / ".env").write_text("TRIGGER_SECRET_KEY=a\nPRIVY_PROJECT_SECRET=b\nWEB_THREADS=9\n")
@@ -390,46 +214,28 @@ def test_a_dotenv_file_serves_the_command(run, tmp_path):
     assert "WEB_CONCURRENCY=3\n" in stdout
 
 
-# Help
-
-
-def help_paths(group, *path):
-    """Yield the words of every group and command."""
-    yield path
-    for name, command in getattr(group, "commands", {}).items():
-        yield from help_paths(command, *path, name)
-
-
-@pytest.mark.parametrize("path", list(help_paths(main)), ids=" ".join)
-def test_help_needs_no_settings(path, monkeypatch, tmp_path):
-    """Each command says what it does before anything is set."""
-    for name in [*SECRETS, "DATABASE_URL"]:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("FLASK_RUN_FROM_CLI", "false")  # flask sets it, and leaves it set
-    monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(main, [*path, "--help"], prog_name="recoup")
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.startswith(f"Usage: {' '.join(('recoup', *path))} ")
-
-
-def test_help_works_as_a_process(run):
-    """With nothing set at all; only our own commands and options are shown."""
-    code, stdout, stderr = run("recoup", "--help")
-    assert (code, stderr) == (0, "")
-    commands = ["config", "db", "doctor", "keys", "tasks"]
-    assert re.findall(r"^  (\w+)  ", stdout, re.MULTILINE) == commands
-    assert re.findall(r"--[\w-]+", stdout) == ["--help"]
-
-
 # Failures
 
 COMMANDS = [
     ("db", "upgrade"),
     ("keys", "create", "--account", NOBODY),
+    ("keys", "list", "--account", NOBODY),
     ("keys", "revoke", NOBODY),
     ("tasks", "delete", NOBODY),
+    ("tasks", "delete", "--account", NOBODY, "--yes"),
     ("tasks", "recover"),
 ]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("keys", "revoke", "x"), ("tasks", "delete", "x"), ("keys", "create", "--account", "x")],
+)
+def test_an_id_that_is_none_is_refused(recoup, args):
+    """It never reaches the database."""
+    result = recoup(*args)
+    assert result.exit_code == 2
+    assert "'x' is not a valid UUID." in result.stderr.splitlines()[-1]
 
 
 @pytest.fixture
@@ -455,7 +261,8 @@ def test_a_database_that_was_not_upgraded_is_one_line(command, tmp_path):
     """It says what is missing."""
     (tmp_path / "empty.db").touch()
     app = create_app(make_config(f"sqlite:///{tmp_path}/empty.db"))
-    assert "no such table" in error_line(app.test_cli_runner().invoke(main, command))
+    line = error_line(app.test_cli_runner().invoke(main, command))
+    assert re.search("no such table|lacks table", line)
     close_database()
 
 
@@ -502,9 +309,9 @@ def test_flask_run_serves(start, sqlite_url):
         port = free.getsockname()[1]
     command = ("flask", "--app", WSGI, "run", "--port", str(port))
     process = start(*command, DATABASE_URL=sqlite_url, **SECRETS)
-    assert get(f"http://127.0.0.1:{port}/healthz", process).json() == {"status": "ok"}
+    assert get(f"http://127.0.0.1:{port}/healthz", process).json()["status"] == "ok"
     assert get(f"http://127.0.0.1:{port}/readyz", process).status_code == 200
-    process.send_signal(signal.SIGINT)
+    process.terminate()  # not SIGINT, which is ignored below a shell's `make test &`
     process.communicate(timeout=SECONDS)
 
 

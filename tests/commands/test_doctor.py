@@ -15,6 +15,7 @@ from recoup.config import SETTINGS
 from recoup.demo.standin import Fault
 from tests.conftest import close_database
 from tests.privy import APP_ID, verification_key
+from tests.sockets import encrypt, make_certificate
 
 RECOUP = Path(sys.executable).with_name("recoup")
 KEY = "tr_dev_standin"
@@ -145,6 +146,39 @@ def test_trigger_that_is_unreachable(doctor, sqlite_url, standin):
     assert text.endswith("Connection refused")
 
 
+def test_a_certificate_that_is_not_trusted(doctor, sqlite_url, standin, tmp_path):
+    """The variable that would help is named; where it is set, that its file doesn't help."""
+    url = encrypt(standin, make_certificate(tmp_path))
+    code, findings = doctor(DATABASE_URL=sqlite_url, TRIGGER_API_URL=url)
+    verdict, text = findings["Trigger.dev"]
+    assert (code, verdict) == (1, "failed")
+    assert text.endswith("; set REQUESTS_CA_BUNDLE to a file with the authority that signed it")
+    other = tmp_path / "other"
+    other.mkdir()
+    settings = {"DATABASE_URL": sqlite_url, "SSL_CERT_FILE": str(make_certificate(other))}
+    verdict, text = doctor(TRIGGER_API_URL=url, **settings)[1]["Trigger.dev"]
+    assert verdict == "failed"
+    assert text.endswith("; the file of SSL_CERT_FILE lacks the authority that signed it")
+
+
+def test_a_certificate_of_another_host(doctor, sqlite_url, standin, tmp_path):
+    """No authority helps against that, so none is asked for."""
+    certificate = make_certificate(tmp_path)
+    url = encrypt(standin, certificate).replace("127.0.0.1", "localhost")
+    settings = {"DATABASE_URL": sqlite_url, "REQUESTS_CA_BUNDLE": str(certificate)}
+    verdict, text = doctor(TRIGGER_API_URL=url, **settings)[1]["Trigger.dev"]
+    assert verdict == "failed"
+    assert "REQUESTS_CA_BUNDLE" not in text
+
+
+def test_a_certificate_that_is_trusted(doctor, sqlite_url, standin, tmp_path):
+    """By the file that is named."""
+    certificate = make_certificate(tmp_path)
+    settings = {"DATABASE_URL": sqlite_url, "REQUESTS_CA_BUNDLE": str(certificate)}
+    url = encrypt(standin, certificate)
+    assert doctor(TRIGGER_API_URL=url, **settings)[1]["Trigger.dev"][0] == "ok"
+
+
 def test_trigger_that_hangs(doctor, sqlite_url, standin):
     """It is given up after the deadline."""
     standin.always(Fault.hang(600), method="GET")
@@ -185,6 +219,8 @@ def test_a_key_of_the_environment_that_it_should_be_of(
     """Trigger.dev puts it into the key's prefix."""
     standin.secret_key = key
     settings = {"TRIGGER_SECRET_KEY": key, "TRIGGER_ENVIRONMENT": environment}
+    if environment == "preview":
+        settings["TRIGGER_PREVIEW_BRANCH"] = "main"
     code, findings = doctor(DATABASE_URL=sqlite_url, **settings)
     text = f"the key's is {environment}, as it should be"
     assert (code, findings["environment"]) == (0, ("ok", text))

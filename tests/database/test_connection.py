@@ -9,22 +9,20 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
 from uuid import uuid4
 
 import psycopg
 import pytest
 
+from recoup.database import statements
 from recoup.database.connection import (
     AnswerLost,
     ConstraintFailed,
     DatabaseFailed,
-    _translate,
     connect,
     database,
     execute,
     fetch,
-    is_postgres,
     release,
 )
 from recoup.database.migrations import upgrade
@@ -33,7 +31,6 @@ from tests.conftest import close_database, make_config
 from tests.database.conftest import SECONDS, backend, in_thread, kill, ours, wait_for
 
 NEW_ACCOUNT = "INSERT INTO accounts (id, name) VALUES (?, ?)"
-NEW_MARK = "INSERT INTO task_deletions VALUES (?, ?, NULL, {now}, {now})"
 
 
 @pytest.fixture
@@ -71,23 +68,13 @@ def test_a_statement_is_committed_at_once(either):
     assert in_thread(fetch, "SELECT name FROM accounts") == [("n",)]
 
 
-def test_the_clock_is_the_databases_and_goes_on(either):
-    """`{now}` and `{now_plus}` are instants, and comparable whoever wrote them."""
-    query = "SELECT {instant}({now}) < {instant}({now_plus}), {instant}({now}) > {instant}(?)"
-    last_year = datetime.now(UTC).replace(year=2000).isoformat()
-    query = query.replace("(?)", "(CAST(? AS timestamptz))" if is_postgres() else "(?)")
-    assert [bool(value) for value in fetch(query, 5.5, last_year)[0]] == [True, True]
-    first = fetch("SELECT {now}")
-    wait_for(lambda: fetch("SELECT {now}") > first)
-
-
 @pytest.mark.parametrize("task", ["unknown", "taken"])
 def test_a_constraint_is_told_from_other_failures(either, task):
     """A missing parent, or a key that is there; and the next statement works."""
     account, task_id = str(uuid4()), str(uuid4())
     execute(NEW_ACCOUNT, account, "n")
     with pytest.raises(ConstraintFailed):
-        execute(NEW_MARK, task_id, account) if task == "unknown" else execute(
+        statements.place_mark(task_id, account, None, 1) if task == "unknown" else execute(
             NEW_ACCOUNT, account, "n"
         )
     assert fetch("SELECT name FROM accounts") == [("n",)]
@@ -101,25 +88,6 @@ def test_a_statement_that_is_wrong_fails_by_itself(either, sql):
     assert caught.value.__cause__
     assert type(caught.value) is DatabaseFailed
     assert fetch("SELECT 1") == [(1,)]
-
-
-@pytest.mark.parametrize(
-    ("sql", "postgres", "sqlite"),
-    [
-        ("a = ? AND b = ?", "a = %s AND b = %s", "a = ? AND b = ?"),
-        ("{now}", "clock_timestamp()", "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"),
-        (
-            "{now_plus}",
-            "clock_timestamp() + make_interval(secs => %s)",
-            "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ? || ' seconds')",
-        ),
-        ("{instant}(x)", "(x)", "julianday(x)"),
-        ("SELECT 1", "SELECT 1", "SELECT 1"),
-    ],
-)
-def test_each_database_gets_its_own_words(sql, postgres, sqlite):
-    """One text of a statement serves both."""
-    assert (_translate(sql, True), _translate(sql, False)) == (postgres, sqlite)
 
 
 def test_release_gives_the_connection_back(either):
@@ -335,12 +303,13 @@ def test_a_refused_connection_fails(port):
 
 
 def test_an_unknown_database_fails_without_the_password(postgres):
-    """The server's reason is told."""
+    """The server's reason is told, and neither the database's name."""
     address = postgres.tcp_url("no_such").partition("@")[2]
     connect(make_config(f"postgresql://postgres:hidden@{address}"))
-    with pytest.raises(DatabaseFailed, match='"no_such" does not exist') as caught:
+    with pytest.raises(DatabaseFailed, match="it has no database of the name") as caught:
         fetch("SELECT 1")
     assert "hidden" not in str(caught.value)
+    assert "no_such" not in str(caught.value)
     close_database()
 
 

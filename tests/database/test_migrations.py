@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from recoup.database import waits
+from recoup.database import statements, waits
 from recoup.database.connection import DatabaseFailed, connect, database, execute, fetch, release
 from recoup.database.migrations import LOCK_KEY, upgrade
 from recoup.database.models import Account, ScheduledAction
@@ -177,6 +177,38 @@ def test_a_second_upgrade_changes_nothing(host_url, upgraded):
     assert (look(upgraded), upgraded.execute(indexes).fetchall()) == before
 
 
+@pytest.mark.parametrize(
+    ("whose", "mode"),
+    [
+        ("a backup's", "ACCESS SHARE"),
+        ("a deletion's", "ROW EXCLUSIVE"),
+        ("one that admits nobody", "ACCESS EXCLUSIVE"),
+    ],
+)
+def test_an_upgrade_with_nothing_to_do_asks_for_no_lock(host_url, upgraded, whose, mode):
+    """It neither fails beside a backup, nor holds up a deletion: no table is touched."""
+    with psycopg.connect(host_url) as other:
+        other.execute(f"LOCK TABLE {', '.join(tables(upgraded))} IN {mode} MODE")
+        upgrade_database(host_url)
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        "ALTER TABLE task_deletions DISABLE ROW LEVEL SECURITY",
+        "DROP INDEX task_deletions_lease_expires_at",
+    ],
+)
+def test_an_upgrade_that_has_something_to_do_waits_its_turn(host_url, upgraded, meanwhile):
+    """The locks of the others would be no test of an upgrade that never takes any."""
+    upgraded.execute(meanwhile)
+    with psycopg.connect(host_url) as other:
+        other.execute("LOCK TABLE task_deletions IN ROW EXCLUSIVE MODE")
+        with pytest.raises(DatabaseFailed, match="lock timeout"):
+            upgrade_database(host_url)
+    upgrade_database(host_url)
+
+
 def test_marks_survive_an_upgrade(host_url, upgraded):
     """A deletion may be under way on another machine."""
     task_id = place_mark(upgraded)
@@ -237,14 +269,15 @@ def test_row_level_security_is_a_second_fence(upgraded):
     assert upgraded.execute("DELETE FROM task_deletions").rowcount == 0
 
 
-def test_an_upgrade_takes_back_what_was_granted_meanwhile(host_url, upgraded):
-    """The next deployment puts it right."""
-    upgraded.execute("GRANT ALL ON task_deletions TO anon")
+@pytest.mark.parametrize("granted", ["ALL", "SELECT (task_id)"])
+def test_an_upgrade_takes_back_what_was_granted_meanwhile(host_url, upgraded, granted):
+    """The next deployment puts it right, on a single column too."""
+    upgraded.execute(f"GRANT {granted} ON task_deletions TO anon")
     upgraded.execute("ALTER TABLE task_deletions DISABLE ROW LEVEL SECURITY")
     upgrade_database(host_url)
     upgraded.execute("SET ROLE anon")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        upgraded.execute("SELECT * FROM task_deletions")
+        upgraded.execute("SELECT task_id FROM task_deletions")
 
 
 def test_the_service_role_may_use_our_table(upgraded):
@@ -354,6 +387,7 @@ def test_the_sql_file_only_adds():
     for harmless in (
         "REFERENCES scheduled_actions (id) ON DELETE CASCADE",
         "ALTER TABLE task_deletions ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE task_deletions ADD COLUMN doubtful_since timestamptz",
     ):
         assert text.count(harmless) == 1
         text = text.replace(harmless, "")
@@ -440,12 +474,7 @@ def make_marked_task():
         account_id=account.id,
         artist_account_id=account.id,
     )
-    execute(
-        "INSERT INTO task_deletions VALUES (?, ?, NULL, {now}, {now_plus})",
-        str(task.id),
-        str(uuid4()),
-        1.5,
-    )
+    assert statements.place_mark(str(task.id), str(uuid4()), None, 1.5)
     return task.id
 
 

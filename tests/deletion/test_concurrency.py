@@ -101,7 +101,7 @@ def _busy(database_url, standin, world, account, key):
     more = {"WEB_CONCURRENCY": "3", "WEB_THREADS": "16"}
     tasks = [world.task(account) for _ in range(20)]
     for task in tasks:
-        standin.always(Fault.hang(60), schedule_id=world.row(task)["trigger_schedule_id"])
+        standin.always(Fault.hang(60), schedule_id=task)
     with (
         Server(database_url, **settings(standin, **more)) as server,
         ThreadPoolExecutor(64) as pool,
@@ -146,4 +146,6 @@ def test_too_many_hung_cancels_are_refused_meanwhile(database_url, standin, worl
         assert {FAILURES[Overloaded]} == {answer.json()["error"] for answer in refused}
         assert requests.get(f"{server.url}/healthz", timeout=2).ok
         assert {500} == {future.result().status_code for future in hanging}
-    assert all(world.row(task) and not world.mark(task) for task in tasks)
+    assert all(world.row(task) for task in tasks)
+    assert all(world.mark(task)["doubtful_since"] for task in tasks[:7])
+    assert not any(world.mark(task) for task in tasks[7:])

@@ -88,7 +88,7 @@ def test_a_schedule_is_read_with_all_that_restoring_needs(inventory, standin):
     )
     assert (schedule.active, schedule.declarative) == (False, False)
     assert (schedule.external_id, schedule.deduplication_key) == (TASK, TASK)
-    assert schedule.raw == standin.schedules[schedule_id]
+    assert schedule.raw == {**standin.schedules[schedule_id], "nextRun": None}
     assert (without.id, without.external_id, without.deduplication_key) == (bare, None, None)
 
 

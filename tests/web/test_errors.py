@@ -16,6 +16,8 @@ from recoup.auth.privy import PrivyFailed
 from recoup.database.connection import ConstraintFailed, DatabaseFailed
 from recoup.deletion.outcomes import (
     AccessDenied,
+    DeletionInDoubt,
+    DeletionNotPossible,
     DeletionPending,
     DeletionRolledBack,
     DeletionUnfinished,
@@ -31,6 +33,11 @@ CANARY = "postgresql://admin:hunter2@10.0.0.7"
 FAILED = {
     DatabaseFailed: "The database did not answer; nothing was changed. Ask again.",
     PrivyFailed: "The token could not be checked; nothing was changed. Ask again.",
+    DeletionNotPossible: "Deletions are not possible now; nothing was changed.",
+    DeletionInDoubt: (
+        "The schedule may have been cancelled; within minutes the task is either deleted or found "
+        "whole. Ask again to delete it now."
+    ),
     DeletionRolledBack: "The schedule could not be cancelled; the task was kept.",
     DeletionPending: "The task is being deleted by another request. Ask again.",
     DeletionUnfinished: ("The deletion was interrupted; if it has begun, it will be completed."),
@@ -108,7 +115,7 @@ def test_a_failure_of_a_narrower_kind_is_told_alike(ask):
             400,
             {"status": "error", "missing_fields": [], "error": "Invalid JSON body"},
         ),
-        (Unauthenticated("Unauthorized"), 401, {"error": 401, "message": "Unauthorized"}),
+        (Unauthenticated("Unauthorized", CANARY), 401, {"error": 401, "message": "Unauthorized"}),
         (AccessDenied(CANARY), 403, {"error": 403, "message": "Access denied to this task"}),
         (TaskNotFound(CANARY), 404, {"status": "error", "error": "Task not found"}),
     ],
@@ -123,7 +130,7 @@ def test_a_callers_fault_has_its_status_and_shape(ask, lines, error, status, bod
 
 def test_only_a_401_asks_for_a_credential(ask):
     """`WWW-Authenticate` comes with a missing credential, and with nothing else."""
-    assert ask(Unauthenticated("x")).headers["WWW-Authenticate"] == "Bearer"
+    assert ask(Unauthenticated("x", "y")).headers["WWW-Authenticate"] == "Bearer"
     assert "WWW-Authenticate" not in ask(AccessDenied()).headers
 
 

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from recoup import __version__
 from recoup.app import create_app
 from recoup.database import connection as db
 from recoup.database.connection import release
@@ -45,9 +46,9 @@ def _client_of():
 
 
 def test_the_process_is_up(client):
-    """`/healthz` answers as long as the process does."""
+    """`/healthz` answers as long as the process does, and says which version it is."""
     response = client.get("/healthz")
-    assert (response.status_code, response.json) == (200, {"status": "ok"})
+    assert (response.status_code, response.json) == (200, {"status": "ok", "version": __version__})
 
 
 def test_the_process_is_up_without_a_database(tmp_path, client_of):

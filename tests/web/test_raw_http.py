@@ -26,6 +26,8 @@ from tests.factories import World
 from tests.privy import APP_ID, verification_key
 from tests.server import Server
 
+# All in one process, as what they share takes a while to make.
+pytestmark = pytest.mark.xdist_group("raw HTTP")
 THREADS = 8
 # What a slow client may take, and twice as much again for a slow machine.
 PATIENCE = 3 * CLIENT_SECONDS
@@ -331,14 +333,24 @@ def test_an_endless_body_is_too_large(server, framing):
         assert outcome(receive(connection))[0] == 413
 
 
-def test_a_chunked_body_is_not_cut_to_size(server, world, task, key):
-    """What is over the limit is 413, even if its beginning would do."""
-    body = body_for(task)
-    received = talk(
-        server, head(CHUNKED, b"x-api-key: " + key), chunked(body.ljust(MAX_BODY_BYTES), b" ")
-    )
-    assert outcome(received)[0] == 413
-    assert world.row(task)
+def in_chunks(body):
+    """Return the header and the bytes of a body in two chunks."""
+    return CHUNKED, chunked(body[:-1], body[-1:])
+
+
+def with_length(body):
+    """Return the header and the bytes of a body in one piece."""
+    return length(body), body
+
+
+@pytest.mark.parametrize("framed", [in_chunks, with_length])
+def test_a_body_may_be_as_long_as_the_limit_and_no_longer(server, world, task, key, framed):
+    """A byte more is 413, though its beginning would do: it is never cut to size."""
+    for size, status in ((MAX_BODY_BYTES + 1, 413), (MAX_BODY_BYTES, 200)):
+        framing, body = framed(body_for(task).ljust(size))
+        received = talk(server, head(framing, b"x-api-key: " + key), body)
+        assert outcome(received)[0] == status
+        assert (world.row(task) is None) == (status == 200)
 
 
 def test_what_comes_after_half_a_body_is_no_request(server, world, task, key):

@@ -1,0 +1,20 @@
+"""A table, as people read it."""
+
+from collections.abc import Sequence
+
+
+def table(*rows: Sequence[str]) -> list[str]:
+    """Return the lines of a table; the first row is its headings.
+
+    What can't be printed is escaped: others may have set it, and it could draw on a terminal.
+    """
+    cells = [[_printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,83 @@
+"""Numbers that the processes of one server count together, in memory that they share.
+
+The memory is made as this is imported, and a fork hands it on: gunicorn's master imports this, and
+so all its workers have the same. It has no name and no file. Nothing can remove it or fill it up,
+no other server takes it for its own, and it goes with the last process that has it.
+
+It consists of rows. Each process adds to a row of its own, and waits for nobody; who reads adds
+the rows up. A worker leaves its row as it is, however it dies, and the next one to get that row
+counts on from there.
+"""
+
+import mmap
+from collections import defaultdict
+from collections.abc import Iterator
+from threading import Lock
+
+# A metric's name, and the values of its labels.
+Series = tuple[str, ...]
+
+# The first is the master's; and the old and the new workers count side by side in a reload.
+ROWS = 256
+# In a row; one more is not counted.
+MOST_SERIES = 512
+_KEY_BYTES = 120
+# A number has a word of its own, which is written whole or not at all.
+_WORD = 8
+_WORDS = _KEY_BYTES // _WORD + 1
+
+
+class Counts:
+    """How many series each row has, and then the rows: of each series its key and its number."""
+
+    def __init__(self) -> None:
+        words = ROWS + ROWS * MOST_SERIES * _WORDS
+        self._bytes = memoryview(mmap.mmap(-1, words * _WORD))
+        self._numbers = self._bytes.cast("d")
+        self._lock = Lock()
+        self.take_row(0)
+
+    def take_row(self, row: int) -> None:
+        """Add to this row from now on. No other process may have it; what it holds stays."""
+        self._row = row
+        self._places = dict(self._read(row))
+
+    def add(self, series: Series, amount: float = 1) -> None:
+        """Add to a series, which begins with 0."""
+        with self._lock:
+            place = self._places.get(series) or self._begin(series)
+            if place:
+                self._numbers[place] += amount
+
+    def totals(self) -> dict[Series, float]:
+        """Return the sum of all rows for each series that has begun."""
+        totals: dict[Series, float] = defaultdict(float)
+        for row in range(ROWS):
+            for series, place in self._read(row):
+                totals[series] += self._numbers[place]
+        return totals
+
+    def _read(self, row: int) -> Iterator[tuple[Series, int]]:
+        for index in range(int(self._numbers[row])):
+            key, place = self._locate(row, index)
+            yield tuple(bytes(key).rstrip(b"\0").decode(errors="replace").split("\t")), place
+
+    def _begin(self, series: Series) -> int | None:
+        index = int(self._numbers[self._row])
+        if index == MOST_SERIES:
+            return None
+        key, place = self._locate(self._row, index)
+        key[:] = "\t".join(series).encode()[:_KEY_BYTES].ljust(_KEY_BYTES, b"\0")
+        # Not before the key is whole, as somebody may be reading.
+        self._numbers[self._row] = index + 1
+        self._places[series] = place
+        return place
+
+    def _locate(self, row: int, index: int) -> tuple[memoryview, int]:
+        """Return the bytes of a series' key, and which word is its number."""
+        begin = ROWS + (row * MOST_SERIES + index) * _WORDS
+        place = begin + _WORDS - 1
+        return self._bytes[begin * _WORD : place * _WORD], place
+
+
+counts = Counts()

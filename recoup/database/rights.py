@@ -1,0 +1,86 @@
+"""What on Postgres stands against a deletion, by what the server's catalog says."""
+
+from typing import Any
+
+from recoup.database.connection import database
+from recoup.database.models import (
+    OWN_MODELS,
+    AccountApiKey,
+    AccountEmail,
+    AccountOrganization,
+    ScheduledAction,
+    column_names,
+    table_name,
+)
+
+# What the statements of a deletion and a recovery read.
+READ: dict[Any, tuple[str, ...]] = {
+    AccountApiKey: ("account", "expires_at", "id", "key_hash"),
+    AccountEmail: ("account_id", "email", "updated_at"),
+    AccountOrganization: ("account_id", "organization_id"),
+    ScheduledAction: ("account_id", "enabled", "id", "title", "trigger_schedule_id"),
+}
+OWN: tuple[Any, ...] = OWN_MODELS
+
+
+def find_refusals() -> list[str]:
+    """Return what the server would refuse the role, a sentence each."""
+    return [
+        *(f"The role lacks {lack}." for lack in _lacking_rights()),
+        *(f"Row level security hides rows from this role in {t}." for t in _hidden_tables()),
+        *_read_only(),
+        *(f"The foreign key {name} forbids deleting tasks." for name in _forbidding_keys()),
+    ]
+
+
+def _lacking_rights() -> list[str]:
+    """Return the rights that the role lacks; those that were granted by column count."""
+    wanted = [(table_name(ScheduledAction), "", "DELETE")]
+    for model, columns in READ.items():
+        wanted += [(table_name(model), column, "SELECT") for column in columns]
+    for model in OWN:
+        wanted.append((table_name(model), "", "DELETE"))
+        wanted += [(table_name(model), c, r) for r in RIGHTS for c in column_names(model)]
+    rows = fetch_rows(LACKING_RIGHTS, *(list(column) for column in zip(*wanted, strict=True)))
+    return [f"{right} on {table}" for table, right in rows]
+
+
+RIGHTS = ("SELECT", "INSERT", "UPDATE")
+LACKING_RIGHTS = """
+SELECT DISTINCT name, wanted
+FROM unnest(%s::text[], %s::text[], %s::text[]) AS wanted(name, part, wanted)
+WHERE NOT CASE part WHEN '' THEN has_table_privilege(name, wanted)
+                    ELSE has_column_privilege(name, part, wanted) END
+ORDER BY name, wanted
+"""
+
+
+def _hidden_tables() -> list[str]:
+    names = [table_name(model) for model in (*READ, *OWN)]
+    rows = fetch_rows("SELECT t FROM unnest(%s::text[]) t WHERE row_security_active(t)", names)
+    return [name for (name,) in rows]
+
+
+def _read_only() -> list[str]:
+    [(setting,)] = fetch_rows("SELECT current_setting('transaction_read_only')")
+    if setting != "on":
+        return []
+    database.close_idle()  # one that was opened in a read-only time stays so
+    return ["The session is read-only."]
+
+
+def _forbidding_keys() -> list[str]:
+    """Return the host's foreign keys to a task that neither cascade nor let go."""
+    return [name for (name,) in fetch_rows(FORBIDDING_KEYS)]
+
+
+FORBIDDING_KEYS = """
+SELECT conname FROM pg_constraint
+WHERE contype = 'f' AND confrelid = 'scheduled_actions'::regclass AND confdeltype IN ('a', 'r')
+"""
+
+
+def fetch_rows(sql: str, *params: Any) -> list[tuple[Any, ...]]:
+    """Run a statement on the catalog and return its rows."""
+    cursor = database.execute_sql(sql, params)
+    return list(cursor.fetchall())

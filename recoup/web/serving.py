@@ -1,0 +1,66 @@
+"""What gunicorn's master does for its workers: settings, addresses, and a reload that may fail.
+
+It stands beside `gunicorn.conf.py`, which gunicorn runs at the start and again at each reload, and
+imports nothing that a worker has to import for itself.
+"""
+
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from recoup.config import Config
+
+# What the master has checked, in a worker: it reads nothing itself, as the files may have been
+# changed since. None where there is no master.
+config: Config | None = None
+
+
+class _NotReloaded(Exception):
+    """The message says why."""
+
+
+def find_addresses(host: str | None, port: int | None) -> list[str]:
+    """Return where to serve: a port that is named is for others to reach, at every address."""
+    if host is None and port is not None:
+        return [f"{address}:{port}" for address in _all_addresses()]
+    host = host or "127.0.0.1"
+    return [f"[{host}]:{port or 8000}" if ":" in host else f"{host}:{port or 8000}"]
+
+
+def _all_addresses() -> list[str]:
+    """Return what stands for every address of this machine, which may be without IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+            alone = probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    except OSError:
+        return ["0.0.0.0"]  # noqa: S104
+    return ["[::]", "0.0.0.0"] if alone else ["[::]"]  # noqa: S104
+
+
+def keep_serving(server: Any) -> None:
+    """Have a reload that can't be done change nothing; gunicorn by itself would end."""
+    server.reload = partial(_reload, server, server.reload)
+    server.app.reload = partial(_load_settings, server, server.app.reload)
+
+
+def _reload(server: Any, reload: Callable[[], None]) -> None:
+    try:
+        reload()
+    except _NotReloaded as error:
+        server.log.error("Not reloaded, so the old settings and workers go on serving. %s", error)
+
+
+def _load_settings(server: Any, load: Callable[[], None]) -> None:
+    """Run `gunicorn.conf.py` again; if it fails, keep what it gave before."""
+    before = dict(vars(server.app))
+    try:
+        load()
+        if server.app.cfg.address != server.cfg.address:
+            # gunicorn would let go of the old one first, and end if it can't have the new one.
+            raise SystemExit("Another HOST or PORT takes a restart.")
+    except SystemExit as error:
+        vars(server.app).update(before)
+        reason = error.code if isinstance(error.code, str) else "What is above says why."
+        raise _NotReloaded(reason) from None
