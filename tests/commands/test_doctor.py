@@ -19,6 +19,7 @@ from tests.sockets import encrypt, make_certificate
 
 RECOUP = Path(sys.executable).with_name("recoup")
 KEY = "tr_dev_standin"
+OURS = "table task_deletions, table orphaned_schedules, table orphan_collector"
 
 
 @pytest.fixture(name="environ")
@@ -94,7 +95,7 @@ def test_a_database_on_sqlite_that_was_not_upgraded(doctor, tmp_path):
     code, findings = doctor(DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
     verdict, text = findings["database"]
     assert (code, verdict) == (1, "failed")
-    assert text.endswith("table task_deletions: run `recoup db upgrade`")
+    assert text.endswith(f"{OURS}: run `recoup db upgrade`")
 
 
 def test_a_database_on_postgres_that_was_not_upgraded(doctor, postgres):
@@ -103,7 +104,7 @@ def test_a_database_on_postgres_that_was_not_upgraded(doctor, postgres):
     code, findings = doctor(DATABASE_URL=postgres.url("not_upgraded"))
     close_database()
     postgres.drop_database("not_upgraded")
-    text = "lacks table task_deletions: run `recoup db upgrade`"
+    text = f"lacks {OURS}: run `recoup db upgrade`"
     assert (code, findings["database"]) == (1, ("failed", text))
 
 
