@@ -24,8 +24,7 @@ from tests.trigger.test_inventory import meanwhile
 RECOUP_TASKS = [
     sys.executable,
     "-c",
-    "import time; time.sleep = lambda seconds: None\n"
-    "from recoup.commands.main import main; main()",
+    "import time; time.sleep = lambda seconds: None\nfrom recoup.commands.main import main; main()",
     "tasks",
 ]
 NO_DRIFT = {"orphans": [], "dead_tasks": [], "lost_ids": [], "duplicates": []}
