@@ -20,12 +20,11 @@ from tests.commands.programs import SECONDS, SECRETS, on_a_terminal
 from tests.factories import delete
 from tests.trigger.test_inventory import meanwhile
 
-# `recoup tasks` as a program, but with no pause before it looks at drift a second time.
+# `recoup tasks` as a program that never sleeps: it would for 5 s before it looks at drift again.
 RECOUP_TASKS = [
     sys.executable,
     "-c",
-    "from recoup.reconcile import drift; drift.PAUSE_SECONDS = 0\n"
-    "from recoup.commands.main import main; main()",
+    "import time; time.sleep = lambda seconds: None\nfrom recoup.commands.main import main; main()",
     "tasks",
 ]
 NO_DRIFT = {"orphans": [], "dead_tasks": [], "lost_ids": [], "duplicates": []}
