@@ -2,8 +2,10 @@
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Any, Self
 from urllib.parse import quote, unquote
 
@@ -38,7 +40,7 @@ class SQLiteDatabase(PooledSqliteDatabase):
             max_connections=size,
             timeout=waits.WAIT_SECONDS,
         )
-        self._turn = Lock()
+        self._turn = RLock()
 
     def make_file(self) -> None:
         """Make the file, and its folder, if they aren't there.
@@ -56,10 +58,16 @@ class SQLiteDatabase(PooledSqliteDatabase):
         self.connection()  # type: ignore[no-untyped-call]
         if sql.lstrip().startswith("SELECT"):
             return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+        with self.turn():
+            return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Take this thread's turn to write, for the statements of a transaction or for one."""
         if not self._turn.acquire(timeout=waits.WAIT_SECONDS):
             raise peewee.OperationalError("database is locked")
         try:
-            return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+            yield
         finally:
             self._turn.release()
 

@@ -60,6 +60,11 @@ class CancelReport:
         return len(self.upstream_statuses)
 
     @property
+    def has_begun(self) -> bool:
+        """Whether anything was cancelled, or may have been."""
+        return self.in_doubt or bool(self.cancelled)
+
+    @property
     def upstream_status(self) -> int | None:
         """The last attempt's."""
         return self.upstream_statuses[-1] if self.upstream_statuses else None

@@ -68,6 +68,7 @@ def _bad_request(error: Exception) -> Answer:
 
 
 def _unauthenticated(error: Unauthenticated) -> Answer:
+    log.note(reason=error.why)
     return {"error": 401, "message": str(error)}, 401, {"WWW-Authenticate": "Bearer"}
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,10 +16,18 @@ from recoup.database.models import ScheduledAction
 from recoup.demo.standin import Fault
 from recoup.reconcile import drift as reconcile
 from recoup.trigger import inventory
-from tests.commands.programs import RECOUP, SECONDS, SECRETS, on_a_terminal
+from tests.commands.programs import SECONDS, SECRETS, on_a_terminal
 from tests.factories import delete
 from tests.trigger.test_inventory import meanwhile
 
+# `recoup tasks` as a program, but with no pause before it looks at drift a second time.
+RECOUP_TASKS = [
+    sys.executable,
+    "-c",
+    "from recoup.reconcile import drift; drift.PAUSE_SECONDS = 0\n"
+    "from recoup.commands.main import main; main()",
+    "tasks",
+]
 NO_DRIFT = {"orphans": [], "dead_tasks": [], "lost_ids": [], "duplicates": []}
 
 
@@ -72,7 +81,7 @@ def reported(result):
 def as_a_process(*args, **environ):
     """Run `recoup tasks …` as a program; return its exit code, stdout and stderr."""
     process = subprocess.run(
-        [RECOUP, "tasks", *args],
+        [*RECOUP_TASKS, *args],
         env={"PATH": os.defpath, **environ},
         capture_output=True,
         text=True,
@@ -532,7 +541,7 @@ def test_a_restore_that_fails_says_why(recoup, standin, account, orphan):
 def test_on_a_terminal_fix_asks(world, standin, account, orphan, database_url, answer, code):
     """A bar, a table in colours, and a question whose answer is no unless told otherwise."""
     environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
-    command = [RECOUP, "tasks", "reconcile", "--fix"]
+    command = [*RECOUP_TASKS, "reconcile", "--fix"]
     returned, shown = on_a_terminal(command, answer, **environ)
     assert returned == code, shown
     assert "Comparing" in shown
@@ -551,7 +560,7 @@ def test_on_a_terminal_fix_asks(world, standin, account, orphan, database_url, a
 def test_on_a_terminal_a_deletion_is_told_once(world, standin, account, orphan, database_url):
     """By the command; the log's line of it is for who collects standard error."""
     environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
-    command = [RECOUP, "tasks", "reconcile", "--fix", "--yes"]
+    command = [*RECOUP_TASKS, "reconcile", "--fix", "--yes"]
     code, shown = on_a_terminal(command, b"", **environ)
     assert code == 0, shown
     _, after = shown.split("has what is deleted")

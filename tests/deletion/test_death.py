@@ -270,9 +270,9 @@ def test_after_the_cancel_the_command_completes_it(stage, config):
         )
         return ended.returncode, ended.stdout
 
-    assert recover() == (1, "0 completed, 1 left.\n")
+    assert recover() == (1, "0 settled, 1 left.\n")
     stage.expire()
-    assert recover() == (0, f"{stage.task} deleted\n1 completed, 0 left.\n")
+    assert recover() == (0, f"{stage.task} deleted\n1 settled, 0 left.\n")
     assert stage.is_gone()
 
 
