@@ -29,7 +29,7 @@ def recover_tasks() -> None:
     """
     hasten_orphans()
     settled = 0
-    for task_id, state, reason, _ in sweep(services().deleter, most=EVERY, seconds=EVERY):
+    for task_id, state, reason in sweep(services().deleter, most=EVERY, seconds=EVERY):
         settled += reason is None
         click.echo(f"{task_id} {state if reason is None else f'is left: {reason}'}")
     left = count_marks()[0] + count_doubts()[0] + count_orphans()[0]

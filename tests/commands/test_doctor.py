@@ -15,6 +15,10 @@ from click.testing import CliRunner
 from recoup.app import create_app
 from recoup.commands.main import main
 from recoup.config import SETTINGS
+from recoup.database import guard, orphans
+from recoup.database.connection import connect, execute, release
+from recoup.database.expressions import clock_plus
+from recoup.database.models import OrphanedSchedule
 from recoup.demo.standin import Fault
 from tests.commands.programs import SECONDS
 from tests.conftest import close_database, make_config
@@ -24,6 +28,7 @@ from tests.sockets import encrypt, make_certificate
 
 RECOUP = Path(sys.executable).with_name("recoup")
 KEY = "tr_dev_standin"
+OURS = "table task_deletions, table orphaned_schedules, table orphan_collector"
 
 
 @pytest.fixture(name="environ")
@@ -71,8 +76,10 @@ def test_all_is_well(doctor, database_url, standin):
     code, findings = doctor(DATABASE_URL=database_url)
     assert code == 0
     assert findings.pop("clock")[0] == "ok"
+    assert findings.pop("guard")[0] == ("ok" if database_url.startswith("sqlite") else "note")
     assert findings == {
         "database": ("ok", "reachable and upgraded"),
+        "orphans": ("ok", "none"),
         "Trigger.dev": ("ok", "reachable with this key (schedules: 1)"),
         "environment": ("note", "the key's is dev; set TRIGGER_ENVIRONMENT to have it checked"),
         "schedules": ("note", "no enabled task names one that could be looked up"),
@@ -106,7 +113,7 @@ def test_a_database_on_sqlite_that_was_not_upgraded(doctor, tmp_path):
     code, findings = doctor(DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
     verdict, text = findings["database"]
     assert (code, verdict) == (1, "failed")
-    assert text.endswith("table task_deletions: run `recoup db upgrade`")
+    assert text.endswith(f"{OURS}: run `recoup db upgrade`")
 
 
 def test_a_database_on_postgres_that_was_not_upgraded(doctor, postgres):
@@ -115,8 +122,35 @@ def test_a_database_on_postgres_that_was_not_upgraded(doctor, postgres):
     code, findings = doctor(DATABASE_URL=postgres.url("not_upgraded"))
     close_database()
     postgres.drop_database("not_upgraded")
-    text = "lacks table task_deletions: run `recoup db upgrade`"
+    text = f"lacks {OURS}: run `recoup db upgrade`"
     assert (code, findings["database"]) == (1, ("failed", text))
+
+
+def test_a_guard_that_is_off_or_broken_is_a_note(doctor, postgres_url):
+    """Deletions of the service need none."""
+    code, findings = doctor(DATABASE_URL=postgres_url)
+    verdict, text = findings["guard"]
+    assert (code, verdict, text.startswith("off: ")) == (0, "note", True)
+    connect(make_config(postgres_url))
+    guard.turn_on()
+    execute("ALTER TABLE scheduled_actions DISABLE TRIGGER recoup_guard")
+    code, findings = doctor(DATABASE_URL=postgres_url)
+    verdict, text = findings["guard"]
+    assert (code, verdict) == (0, "note")
+    assert "The trigger recoup_guard is missing or disabled." in text
+    assert "`recoup db guard on`" in text
+
+
+@pytest.mark.parametrize(("hours", "code", "verdict"), [(0, 0, "ok"), (2, 1, "failed")])
+def test_orphans_that_wait_for_long_are_wrong(doctor, database_url, hours, code, verdict):
+    """Their schedules may fire."""
+    connect(make_config(database_url))
+    orphans.record_orphan("aade2bce-55c7-468e-a606-c4e76fb2ea2a", 60)
+    OrphanedSchedule.update(orphaned_at=clock_plus(-3600 * hours)).execute()
+    release()
+    found, findings = doctor(DATABASE_URL=database_url)
+    assert (found, findings["orphans"][0]) == (code, verdict)
+    assert findings["orphans"][1].startswith("1 wait to be cancelled, the first for ")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(60, "60 s behind"), (-60, "60 s ahead of")])

@@ -106,7 +106,10 @@ def _stage(database_url, world):
 
     def serve(url=world.standin.url):
         server = Server(
-            database_url, TRIGGER_API_URL=url, TRIGGER_DEADLINE_SECONDS=DEADLINE_SECONDS
+            database_url,
+            TRIGGER_API_URL=url,
+            TRIGGER_DEADLINE_SECONDS=DEADLINE_SECONDS,
+            WEB_CONCURRENCY="1",
         )
         servers.append(server)
         server.start()
