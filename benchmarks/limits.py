@@ -147,7 +147,7 @@ IN_ALL = ("500 in all", "closed in all")
 
 
 def sizing(standin, seconds=20):
-    """Check the worked example of docs/deployment.md, and settings that are too small for it."""
+    """Check the worked example of docs/sizing.md, and settings that are too small for it."""
     table("threads", "places", "wanted a second", "200 a second", *IN_ALL, "p50", "p99")
     standin.set_latency(300)
     with database("postgres", 40_000) as url:

@@ -55,7 +55,7 @@ _COUNTERS = {
         ["outcome"],
     ),
     "recoup_log_lines_dropped": (
-        "Lines of the log that were dropped, as nobody read those before them.",
+        "Lines of the log that were dropped, as nobody read the log.",
         [],
     ),
 }
@@ -87,11 +87,6 @@ def count_settling(event: str, notes: Mapping[str, Any]) -> None:
     """Count a `recovery`, a `doubt` or an `orphan` by what its line in the log says."""
     _count(_SETTLINGS[event], notes["state"])
     _count_cancel(notes)
-
-
-def count_dropped_lines(lines: int) -> None:
-    """Count lines that the log has dropped."""
-    counts.add(("recoup_log_lines_dropped",), lines)
 
 
 def _count_cancel(notes: Mapping[str, Any]) -> None:

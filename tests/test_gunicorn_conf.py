@@ -14,7 +14,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from recoup.auth.privy import LOOKUP_SECONDS
 from recoup.counts import ROWS, counts
-from recoup.database.pool import WAIT_SECONDS
+from recoup.database.waits import WAIT_SECONDS
 from recoup.web.serving import find_addresses
 from recoup.web.worker import Worker
 from tests.server import Server

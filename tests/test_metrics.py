@@ -12,6 +12,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from recoup.app import create_app
+from recoup.database.connection import execute, release
 from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
 from tests.conftest import close_database, make_config
@@ -69,9 +70,12 @@ def test_it_is_in_the_text_format_of_prometheus(client):
         "recoup_cancel_attempts": "counter",
         "recoup_schedules_missing": "counter",
         "recoup_recoveries": "counter",
+        "recoup_doubts_settled": "counter",
         "recoup_log_lines_dropped": "counter",
         "recoup_marks": "gauge",
         "recoup_oldest_mark_seconds": "gauge",
+        "recoup_doubts": "gauge",
+        "recoup_oldest_doubt_seconds": "gauge",
     }
     assert all(family.documentation.endswith(".") for family in families)
 
@@ -121,7 +125,7 @@ def test_each_attempt_is_counted_by_its_status(client, world, counted):
 
 
 def test_a_schedule_that_was_missing(client, world, counted):
-    """Asked for by its own id and by the task's, both unknown to Trigger.dev."""
+    """The task's key and the schedule that its row names are both unknown to Trigger.dev."""
     owner = world.account()
     task = world.task(owner, schedule=False, trigger_schedule_id="sched_gone")
     delete(client, task, world.key(owner))
@@ -141,7 +145,24 @@ def test_a_task_that_is_in_doubt(client, world, counted):
     world.standin.fail(Fault.reset(act=True), Fault.status(401))
     owner = world.account()
     delete(client, world.task(owner), world.key(owner))
-    assert counted() == expected(500, "in doubt", none=1, s401=1)
+    counts = counted()
+    assert counts.pop(("recoup_doubts",)) == 1
+    counts.pop(("recoup_oldest_doubt_seconds",), None)
+    assert counts == expected(500, "in doubt", none=1, s401=1)
+
+
+def test_a_doubt_that_is_settled(app, client, world, counted):
+    """By what was found: here the schedule is there, so the task is whole."""
+    world.standin.fail(Fault.reset(), Fault.status(401))
+    owner = world.account()
+    task = world.task(owner)
+    delete(client, task, world.key(owner))
+    counted()
+    execute("UPDATE task_deletions SET doubtful_since = ?", "2020-01-01T00:00:00.000Z")
+    release()
+    list(sweep(app.extensions["recoup"].deleter))
+    counts = counted()
+    assert counts[("recoup_doubts_settled_total", "kept")] == 1
 
 
 def test_a_task_that_is_marked(client, world, counted):
@@ -217,8 +238,7 @@ def test_recoveries_are_counted_by_what_became_of_them(app, world, counted):
     """One is completed, one can't be, and their attempts count like any other."""
     owner = world.account()
     stuck, done = world.task(owner), world.task(owner)
-    schedule = world.row(stuck)["trigger_schedule_id"]
-    world.standin.fail(Fault.status(403), schedule_id=schedule)
+    world.standin.fail(Fault.status(403), schedule_id=stuck)
     for task in (stuck, done):
         world.place_mark(task, lease_seconds=-1)
     list(sweep(app.extensions["recoup"].deleter))

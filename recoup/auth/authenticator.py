@@ -8,10 +8,20 @@ from recoup.auth.privy import InvalidToken, Privy
 from recoup.database import statements
 
 API_KEY_PREFIX = "recoup_sk_"
+# What a caller is told of every credential that is not valid.
+UNAUTHORIZED = "Unauthorized"
 
 
 class Unauthenticated(Exception):
-    """The request carries no credential that counts; the message tells the caller why."""
+    """The request has no valid credential.
+
+    The message is for the caller. `why` is for the log: it may say more than a stranger should
+    learn.
+    """
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 class Authenticator:
@@ -29,14 +39,13 @@ class Authenticator:
             PrivyFailed, DatabaseFailed: nobody can tell now.
         """
         if bool(api_key) == bool(authorization):
-            raise Unauthenticated("Exactly one of x-api-key or Authorization must be provided")
+            message = "Exactly one of x-api-key or Authorization must be provided"
+            raise Unauthenticated(message, "both headers" if api_key else "no credential")
         credential = api_key or _bearer(authorization or "")
         if api_key or credential.startswith(API_KEY_PREFIX):
-            account = statements.account_of_key(self.hash_key(credential))
+            account = self._account_of_key(credential)
         else:
             account = self._account_of_token(credential)
-        if account is None:
-            raise Unauthenticated("Unauthorized")
         log.note(account=account)
         return account
 
@@ -44,18 +53,31 @@ class Authenticator:
         """Return what is stored of an API key: its HMAC-SHA256 in hex digits."""
         return hmac.new(self._key_secret, key.encode(), hashlib.sha256).hexdigest()
 
-    def _account_of_token(self, token: str) -> str | None:
+    def _account_of_key(self, key: str) -> str:
+        found = statements.find_key(self.hash_key(key))
+        if found is None:
+            raise Unauthenticated(UNAUTHORIZED, "unknown key")
+        log.note(key=found.id)
+        if found.expired:
+            raise Unauthenticated(UNAUTHORIZED, "expired key")
+        return found.account
+
+    def _account_of_token(self, token: str) -> str:
         if self._privy is None:
-            return None
+            raise Unauthenticated(UNAUTHORIZED, "a token, and no Privy app is set")
         try:
-            emails = self._privy.emails(token)
-        except InvalidToken:
-            return None
-        return statements.account_of_emails(emails) if emails else None
+            email = self._privy.email(token)
+        except InvalidToken as error:
+            raise Unauthenticated(UNAUTHORIZED, str(error)) from None
+        account = statements.account_of_email(email) if email else None
+        if account is None:
+            why = "unknown e-mail address" if email else "a user without an e-mail address"
+            raise Unauthenticated(UNAUTHORIZED, why)
+        return account
 
 
 def _bearer(authorization: str) -> str:
     scheme, _, credential = authorization.partition(" ")
     if scheme.lower() != "bearer" or not credential.strip():
-        raise Unauthenticated("Authorization header with Bearer token required")
+        raise Unauthenticated("Authorization header with Bearer token required", "no bearer token")
     return credential.strip()

@@ -4,7 +4,6 @@ Sources: Privy's documentation pages "Access tokens" and "Get user by ID".
 """
 
 import json
-from collections.abc import Sequence
 from urllib.parse import quote
 
 import jwt
@@ -12,6 +11,7 @@ import requests
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from recoup.http.client import Answer, Client
+from recoup.http.failures import in_words
 
 ISSUER = "privy.io"
 CLOCK_SKEW_SECONDS = 10
@@ -49,23 +49,26 @@ class Privy:
             ca_bundle=ca_bundle,
         )
 
-    def emails(self, token: str) -> Sequence[str]:
-        """Return the e-mail addresses of a token's user; there may be none.
+    def email(self, token: str) -> str | None:
+        """Return the e-mail address of a token's user; None if there is none.
+
+        Of several it is the first that the user proved by e-mail, as Recoup's own API has it; the
+        address of a Google account is none.
 
         Raises:
-            InvalidToken: the caller's fault.
+            InvalidToken: the caller's fault; the message says why.
             PrivyFailed: not the caller's fault.
         """
         path = f"/v1/users/{quote(self._subject(token), safe='')}"
         try:
             answer = self._client.send("GET", path, LOOKUP_SECONDS)
         except requests.RequestException as error:
-            raise PrivyFailed(f"Privy: {type(error).__name__}") from error
+            raise PrivyFailed(f"Privy: {in_words(error, LOOKUP_SECONDS)}") from error
         if answer.status == 404:
-            raise InvalidToken
+            raise InvalidToken("unknown user")
         if answer.status != 200:
             raise PrivyFailed(f"Privy answered {answer.status}")
-        return _email_addresses(answer)
+        return _first_address(answer)
 
     def _subject(self, token: str) -> str:
         try:
@@ -78,23 +81,22 @@ class Privy:
                 leeway=CLOCK_SKEW_SECONDS,
                 options={"require": ["exp", "iat", "sub", "iss", "aud"]},
             )
+        except jwt.ExpiredSignatureError:
+            raise InvalidToken("expired token") from None
+        except jwt.InvalidSignatureError:
+            raise InvalidToken("bad signature") from None
         except jwt.PyJWTError:
-            raise InvalidToken from None
+            raise InvalidToken("no token of this app") from None
         return str(claims["sub"])
 
 
-def _email_addresses(answer: Answer) -> Sequence[str]:
-    """Read the addresses that a user proved to Privy by e-mail or with a Google account."""
-    field_of_type = {"email": "address", "google_oauth": "email"}
+def _first_address(answer: Answer) -> str | None:
     try:
         accounts = json.loads(answer.body)["linked_accounts"]
-        addresses = [
-            account[field_of_type[account["type"]]]
-            for account in accounts
-            if account["type"] in field_of_type
-        ]
-        if not all(isinstance(address, str) for address in addresses):
-            raise TypeError("an address is no text")
+        addresses = [account["address"] for account in accounts if account["type"] == "email"]
+        types = [account["type"] for account in accounts]
+        if not all(isinstance(text, str) for text in addresses + types):
+            raise TypeError("an address or a type is no text")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise PrivyFailed("Privy answered with something else than a user") from error
-    return addresses
+    return addresses[0] if addresses else None

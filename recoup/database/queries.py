@@ -15,24 +15,23 @@ from recoup.database.scope import may_act_for
 
 
 @Statement
-def account_of_key(key_hash: Node) -> peewee.BaseQuery:
+def find_key(key_hash: Node) -> peewee.BaseQuery:
     expires_at = AccountApiKey.expires_at
+    # Null where another program has written no instant, which then counts as over.
+    valid = expires_at.is_null() | (instant(expires_at) > instant(clock()))
     return (
-        AccountApiKey.select(AccountApiKey.account)
-        .where(
-            AccountApiKey.key_hash == key_hash,
-            AccountApiKey.account.is_null(False),
-            expires_at.is_null() | (instant(expires_at) > instant(clock())),
-        )
+        AccountApiKey.select(AccountApiKey.id, AccountApiKey.account, valid)
+        .where(AccountApiKey.key_hash == key_hash, AccountApiKey.account.is_null(False))
+        .order_by(valid.desc())
         .limit(1)
     )
 
 
 @Statement
-def account_of_emails(*emails: Node) -> peewee.BaseQuery:
+def account_of_email(email: Node) -> peewee.BaseQuery:
     return (
         AccountEmail.select(AccountEmail.account_id)
-        .where(AccountEmail.email.in_(emails), AccountEmail.account_id.is_null(False))
+        .where(AccountEmail.email == email, AccountEmail.account_id.is_null(False))
         .order_by(AccountEmail.updated_at)
         .limit(1)
     )
@@ -41,15 +40,25 @@ def account_of_emails(*emails: Node) -> peewee.BaseQuery:
 @Statement
 def find_task(task_id: Node, caller: Node, admin_organization: Node) -> peewee.BaseQuery:
     allowed = may_act_for(ScheduledAction.account_id, caller, admin_organization)
-    return ScheduledAction.select(ScheduledAction.trigger_schedule_id, allowed).where(
-        ScheduledAction.id == task_id
-    )
+    return ScheduledAction.select(
+        ScheduledAction.trigger_schedule_id, allowed, ScheduledAction.account_id, _title_length()
+    ).where(ScheduledAction.id == task_id)
+
+
+def _title_length() -> peewee.Function:
+    return fn.LENGTH(ScheduledAction.title)
 
 
 @Statement
 def find_standing(task_id: Node) -> peewee.BaseQuery:
     return (
-        ScheduledAction.select(ScheduledAction.trigger_schedule_id, TaskDeletion.token)
+        ScheduledAction.select(
+            ScheduledAction.trigger_schedule_id,
+            TaskDeletion.token,
+            TaskDeletion.requested_by,
+            ScheduledAction.account_id,
+            _title_length(),
+        )
         .join(TaskDeletion, JOIN.LEFT_OUTER)
         .where(ScheduledAction.id == task_id)
     )

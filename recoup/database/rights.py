@@ -15,10 +15,10 @@ from recoup.database.models import (
 
 # What the statements of a deletion and a recovery read.
 READ: dict[Any, tuple[str, ...]] = {
-    AccountApiKey: ("account", "expires_at", "key_hash"),
+    AccountApiKey: ("account", "expires_at", "id", "key_hash"),
     AccountEmail: ("account_id", "email", "updated_at"),
     AccountOrganization: ("account_id", "organization_id"),
-    ScheduledAction: ("account_id", "enabled", "id", "trigger_schedule_id"),
+    ScheduledAction: ("account_id", "enabled", "id", "title", "trigger_schedule_id"),
 }
 OWN: tuple[Any, ...] = OWN_MODELS
 

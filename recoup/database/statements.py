@@ -17,7 +17,6 @@ for each value that comes with a call, and here, under the same name, the functi
 UUID text, which both databases take for their own type.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID, uuid4
@@ -27,42 +26,63 @@ from recoup.database.built import Statement
 from recoup.database.connection import execute_both, is_postgres
 
 
+class Key(NamedTuple):
+    """An API key: its own id, and its account's."""
+
+    id: str
+    account: str
+    expired: bool
+
+
 class Task(NamedTuple):
-    """A task's schedule, and whether the caller may delete it."""
+    """A task's schedule, whether the caller may delete it, its account and its title's length."""
 
     schedule_id: str | None
     allowed: bool
+    owner: str
+    title_length: int
 
 
 class Standing(NamedTuple):
-    """Where a deletion stands: the row's schedule now, and the token on the mark, if any."""
+    """Where a deletion stands: the row as it is now, and the token and requester of its mark."""
 
     schedule_id: str | None
     token: str | None
+    requested_by: str | None
+    owner: str
+    title_length: int
 
 
-def account_of_key(key_hash: str) -> str | None:
-    """Return the account of an API key that has not expired."""
-    rows = queries.account_of_key.fetch(key_hash)
-    return str(rows[0][0]) if rows else None
+def find_key(key_hash: str) -> Key | None:
+    """Return the API key with this hash; of several, one that has not expired."""
+    rows = queries.find_key.fetch(key_hash)
+    return Key(str(rows[0][0]), str(rows[0][1]), not rows[0][2]) if rows else None
 
 
-def account_of_emails(emails: Sequence[str]) -> str | None:
-    """Return the account that one of `emails` belongs to; of several, the oldest entry's."""
-    rows = queries.account_of_emails.fetch(*emails)
+def account_of_email(email: str) -> str | None:
+    """Return the account that has this e-mail address; of several, the oldest entry's."""
+    rows = queries.account_of_email.fetch(email)
     return str(rows[0][0]) if rows else None
 
 
 def find_task(task_id: str, caller: str, admin_organization: str | None) -> Task | None:
     """Return the task, and whether `caller` may act for its account; see `scope.py`."""
-    rows = queries.find_task.fetch(task_id, caller, admin_organization)
-    return Task(rows[0][0], bool(rows[0][1])) if rows else None
+    for schedule, allowed, owner, length in queries.find_task.fetch(
+        task_id, caller, admin_organization
+    ):
+        return Task(schedule, bool(allowed), str(owner), length)
+    return None
 
 
 def find_standing(task_id: str) -> Standing | None:
     """Return where the task's deletion stands; None if there is no such task."""
-    rows = queries.find_standing.fetch(task_id)
-    return Standing(rows[0][0], rows[0][1] and str(rows[0][1])) if rows else None
+    for schedule, token, requester, owner, length in queries.find_standing.fetch(task_id):
+        return Standing(schedule, _text(token), _text(requester), str(owner), length)
+    return None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def place_mark(task_id: str, token: str, caller: str | None, lease_seconds: float) -> bool:

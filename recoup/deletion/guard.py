@@ -86,10 +86,10 @@ def _cancel(deleter: Deleter, cancellation: Cancellation) -> str:
     try:
         deleter.schedules.cancel(cancellation)
     except CancelFailed as error:
+        note_report(report, report.reason)
         log.note(state="waiting")
         raise OrphanWaiting(report.reason) from error
-    finally:
-        report.missing = False  # who deleted the row may have cancelled, too
-        note_report(report)
+    report.missing = False  # who deleted the row may have cancelled, too
+    note_report(report)
     log.note(level=logging.WARNING if report.unproven or report.foreign else logging.INFO)
     return "cancelled" if report.cancelled else "gone"

@@ -32,14 +32,20 @@ def try_one(event: str, task_id: str, work: Callable[[], object]) -> Settled:
             log.note(level=logging.WARNING)
         except (DeletionUnfinished, DatabaseFailed) as error:
             reason = str(error.__cause__ or error)
-            state = "waiting" if event == "orphan" else "marked"
-            log.note(level=logging.ERROR, state=state, error=reason)
+            log.note(state="waiting" if event == "orphan" else "marked")
+            log.fail(error)
         finally:
             release()
     metrics.count_settling(event, notes)
     return Settled(task_id, notes["state"], reason)
 
 
-def note_report(report: CancelReport) -> None:
-    """Note what has come of cancelling."""
-    log.note(attempts=report.attempts, upstream_status=report.upstream_status, **vars(report))
+def note_report(report: CancelReport, reason: str | None = None) -> None:
+    """Note how the cancels went, and why they failed; what is not so is left out of the line."""
+    log.note(
+        upstream_statuses=report.upstream_statuses,
+        reason=reason,
+        missing=report.missing or None,
+        foreign=report.foreign or None,
+        unproven=report.unproven or None,
+    )

@@ -22,7 +22,6 @@ from recoup.database.statements import Standing
 from recoup.deletion import marks
 from recoup.deletion.marks import Mark, Origin
 from recoup.deletion.outcomes import (
-    AccessDenied,
     Caller,
     DeletionInDoubt,
     DeletionNotPossible,
@@ -31,6 +30,7 @@ from recoup.deletion.outcomes import (
     DeletionUnfinished,
     TaskNotFound,
 )
+from recoup.deletion.scope import find_in_scope
 from recoup.deletion.settling import note_report
 from recoup.http.deadline import Deadline
 from recoup.trigger.cancel import CancelFailed, Cancellation, CancelReport, TriggerSchedules
@@ -44,6 +44,10 @@ SHORTEST_CANCEL_SECONDS = 0.5
 SECOND_LOOK_SECONDS = 60
 # So many other tasks' schedules are asked for, to prove the key.
 WITNESSES = 5
+
+
+# What is kept of who deleted what, of the notes that there are.
+AUDITED = ("task", "owner", "title_length", "account", "key", "schedule", "request_id", "command")
 
 
 class MarkLost(Exception):
@@ -70,7 +74,7 @@ class Deleter:
             DatabaseFailed: before anything was changed.
         """
         cancellation = self.begin(task_id, None)
-        cancellation.schedule_id = self._schedule_in_scope(task_id, caller)
+        cancellation.schedule_id = find_in_scope(task_id, caller)
         self._check_possible(task_id)
         requested_by = caller.account_id if caller else None
         while True:
@@ -80,7 +84,7 @@ class Deleter:
             except MarkLost:
                 continue
             except (TaskNotFound, DeletionPending, DatabaseFailed) as error:
-                if not cancellation.report.cancelled:
+                if not cancellation.report.has_begun:
                     raise
                 # We had the mark, and who took it over completes what we had begun.
                 if isinstance(error, TaskNotFound):
@@ -93,25 +97,13 @@ class Deleter:
         def others() -> list[str]:
             try:
                 return statements.sample_schedules(task_id, WITNESSES)
+            except DatabaseFailed as error:
+                raise CancelFailed(f"other tasks could not be looked for: {error}") from error
             finally:
                 release()
 
         deadline = Deadline(self._deadline_seconds)
         return Cancellation(task_id, schedule_id, deadline, others)
-
-    def _schedule_in_scope(self, task_id: str, caller: Caller | None) -> str | None:
-        log.note(step="find", task=task_id)
-        if caller is None:
-            standing = statements.find_standing(task_id)
-            if standing is None:
-                raise TaskNotFound
-            return standing.schedule_id
-        task = statements.find_task(task_id, caller.account_id, caller.admin_organization)
-        if task is None:
-            raise TaskNotFound
-        if not task.allowed:
-            raise AccessDenied
-        return task.schedule_id
 
     def _check_possible(self, task_id: str) -> None:
         problems = self.readiness.problems(task_id)
@@ -160,6 +152,7 @@ class Deleter:
             if not schedule_id:
                 orphans.record_orphan(mark.task_id, SECOND_LOOK_SECONDS)
             if statements.remove_task(mark.task_id, schedule_id, mark.token):
+                log.audit("deleted", *AUDITED)
                 return None
             standing = statements.find_standing(mark.task_id)
             if standing is None:
@@ -177,11 +170,11 @@ class Deleter:
         try:
             self.schedules.cancel(cancellation)
         except CancelFailed as error:
+            note_report(report, report.reason)
             raise self._give_up(mark, report) from error
-        finally:
-            # What an earlier owner, or a doubt, has cancelled is no alarm.
-            report.missing = report.missing and mark.origin is Origin.PLACED
-            note_report(report)
+        # What an earlier owner, or a doubt, has cancelled is no alarm.
+        report.missing = report.missing and mark.origin is Origin.PLACED
+        note_report(report)
         alarming = report.missing or report.unproven or report.foreign
         log.note(level=logging.WARNING if alarming else logging.INFO)
 

@@ -32,9 +32,11 @@ def sweep(
     `most`: how many of the former; `seconds`: how long orphans are collected.
 
     Raises:
-        DatabaseFailed: they can't be looked for.
+        DatabaseFailed: they can't be looked for, or could not be completed.
     """
-    deleter.readiness.refresh()
+    problems = deleter.readiness.refresh()
+    if problems:
+        raise DatabaseFailed(" ".join(problems))
     for task_id in _list(statements.expired_marks, most):
         yield try_one("recovery", task_id, partial(recover, deleter, task_id))
     for task_id in _list(statements.old_doubts, SETTLING_SECONDS, most):

@@ -62,8 +62,7 @@ class Client:
         `path` is put behind the base URL as it is.
 
         Raises:
-            requests.RequestException: no whole answer came. A success whose body broke off is
-                an answer all the same: what counts was said in its first line.
+            requests.RequestException: no whole answer came.
         """
         request = requests.PreparedRequest()
         request.method, request.url = method, self._base_url + path
@@ -90,8 +89,8 @@ def _read(response: urllib3.HTTPResponse) -> bytes:
         body = response.read(BODY_LIMIT_BYTES)
         if len(body) < BODY_LIMIT_BYTES and response.length_remaining != 0:
             response.read(1)  # There is no more, or, if it broke off, an error.
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise requests.ReadTimeout(error) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        if response.status < 400:
-            return b""
         raise requests.ConnectionError(error) from error
     return body

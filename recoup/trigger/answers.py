@@ -15,9 +15,6 @@ import json
 from enum import Enum
 from typing import Any
 
-import requests
-import urllib3
-
 from recoup.http.client import Answer
 
 RETRIED = (408, 409, 429)
@@ -98,16 +95,3 @@ def seconds_until_reset(answer: Answer, now: float) -> float:
         return max(0.0, int(answer.headers["x-ratelimit-reset"]) / 1000 - now)
     except (KeyError, ValueError, OverflowError):
         return 0.0
-
-
-def was_sent(error: requests.RequestException) -> bool:
-    """Whether the request may have reached the server before `error`."""
-    cause = error.args[0] if error.args else None
-    reason = getattr(cause, "reason", cause)
-    never_connected = (
-        urllib3.exceptions.NewConnectionError,
-        urllib3.exceptions.ConnectTimeoutError,
-        urllib3.exceptions.ProxyError,
-        urllib3.exceptions.SSLError,
-    )
-    return not isinstance(reason, never_connected)

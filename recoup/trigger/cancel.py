@@ -16,6 +16,7 @@ import requests
 
 from recoup.http.client import Answer
 from recoup.http.deadline import Deadline
+from recoup.http.failures import in_words, was_sent
 from recoup.trigger.answers import (
     Verdict,
     judge_schedule,
@@ -23,7 +24,6 @@ from recoup.trigger.answers import (
     read_object,
     schedule_id,
     seconds_until_reset,
-    was_sent,
 )
 from recoup.trigger.route import ATTEMPT_SHARE, SchedulesRoute, persist
 from recoup.trigger.schedule import SCHEDULE_ID, task_ids
@@ -57,6 +57,11 @@ class CancelReport:
     def attempts(self) -> int:
         """How many were made."""
         return len(self.upstream_statuses)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was cancelled, or may have been."""
+        return self.in_doubt or bool(self.cancelled)
 
     @property
     def upstream_status(self) -> int | None:
@@ -184,7 +189,7 @@ class TriggerSchedules(SchedulesRoute):
             answer = self._send(method, (key,), seconds)
         except requests.RequestException as error:
             report.upstream_statuses.append(None)
-            report.reason = type(error).__name__
+            report.reason = in_words(error, seconds)
             report.in_doubt |= method == "DELETE" and was_sent(error)
             return Verdict.RETRY, 0.0
         answers.append(answer)

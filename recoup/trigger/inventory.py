@@ -18,6 +18,7 @@ from marshmallow import Schema, ValidationError
 
 from recoup.http.client import Answer
 from recoup.http.deadline import Deadline
+from recoup.http.failures import in_words
 from recoup.trigger.answers import Verdict, judge, seconds_until_reset
 from recoup.trigger.route import ATTEMPT_SHARE, DOT_SEGMENTS, SchedulesRoute, persist
 from recoup.trigger.schedule import PageSchema, Schedule, ScheduleSchema
@@ -145,10 +146,11 @@ class ScheduleInventory(SchedulesRoute):
         self, send: Callable[[float], Answer], outcome: _Outcome, left: float
     ) -> tuple[Verdict, float]:
         self._pace()
+        seconds = left * ATTEMPT_SHARE
         try:
-            answer = send(left * ATTEMPT_SHARE)
+            answer = send(seconds)
         except requests.RequestException as error:
-            reason = f"Trigger.dev could not be reached ({type(error).__name__})"
+            reason = f"Trigger.dev could not be reached ({in_words(error, seconds)})"
             outcome.status, outcome.reason, outcome.wait = None, reason, 0.0
             return Verdict.RETRY, 0.0
         outcome.status, outcome.reason = answer.status, f"Trigger.dev answered {answer.status}"

@@ -68,6 +68,7 @@ def _bad_request(error: Exception) -> Answer:
 
 
 def _unauthenticated(error: Unauthenticated) -> Answer:
+    log.note(reason=error.why)
     return {"error": 401, "message": str(error)}, 401, {"WWW-Authenticate": "Bearer"}
 
 
@@ -81,7 +82,7 @@ def _task_not_found(error: TaskNotFound) -> Answer:
 
 def _failed(error: Exception) -> Answer:
     sentence = next(text for kind, text in FAILURES.items() if isinstance(error, kind))
-    log.note(level=logging.ERROR, error=log.describe(error))
+    log.fail(error)
     return {"status": "error", "error": sentence}, 500
 
 

@@ -3,6 +3,7 @@
 from flask import Blueprint, current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from recoup import log
 from recoup.deletion.outcomes import Caller
 from recoup.web.schemas import read_task_id
 from recoup.web.services import Services
@@ -15,6 +16,7 @@ def delete_task() -> dict[str, str]:
     """Delete the task that the body names, together with its schedule."""
     services: Services = current_app.extensions["recoup"]
     task_id = read_task_id(_read_body())
+    log.note(task=task_id)
     headers = request.headers
     with services.limit.place():
         account = services.authenticator.account(

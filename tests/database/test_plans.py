@@ -14,6 +14,8 @@ from recoup.database.expressions import clock, clock_plus
 from recoup.database.models import OrphanedSchedule, ScheduledAction, TaskDeletion
 from tests.conftest import close_database, make_config
 
+# All in one process, as what they share takes a while to make.
+pytestmark = pytest.mark.xdist_group("plans")
 ROWS = 20_000
 THERE = {
     name: value
@@ -22,7 +24,7 @@ THERE = {
 }
 ID = "aade2bce-55c7-468e-a606-c4e76fb2ea2a"
 STATEMENTS = {
-    "account_of_key": ("hash",),
+    "find_key": ("hash",),
     "find_task": (ID, ID, ID),
     "find_standing": (ID,),
     "mark_has_expired": (ID,),
@@ -45,7 +47,7 @@ WHOLE_TABLE = {"count_marks", "count_doubts", "old_doubts", "count_orphans", "ha
 # One row, or none, and no plan.
 PLANLESS = {"place_mark", "read_clock", "record_orphan", "hold_collection", "end_collection"}
 # On Postgres `account_emails` is the host's, and so are its indexes.
-OF_THE_HOST = {"account_of_emails"}
+OF_THE_HOST = {"account_of_email"}
 
 
 @pytest.fixture(scope="module", name="grown", params=["sqlite", "postgres"])

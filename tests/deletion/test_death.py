@@ -43,7 +43,6 @@ class Stage:
         self.key = world.key(self.account)
         self.task = world.task(self.account)
         self.row = world.row(self.task)
-        self.schedule = self.row["trigger_schedule_id"]
 
     def ask(self, server):
         """Ask for the deletion in a thread; the future holds the answer's status, if one comes."""
@@ -61,7 +60,7 @@ class Stage:
 
     def hold(self, status=None):
         """Hold the cancel at the stand-in: then act and answer, or answer only with *status*."""
-        return Held(self.standin, self.schedule, status)
+        return Held(self.standin, self.task, status)
 
     def is_gone(self):
         """Whether neither row nor mark nor schedule is left."""
@@ -83,11 +82,11 @@ class Stage:
 class Held:
     """A cancel that has arrived at the stand-in, and stays there until it is let go."""
 
-    def __init__(self, standin, schedule, status):
+    def __init__(self, standin, task, status):
         self.arrived = threading.Event()
         self.answered = threading.Event()
         self._let_go = threading.Event()
-        standin.fail(Fault("held", self._play), schedule_id=schedule)
+        standin.fail(Fault("held", self._play), schedule_id=task)
         self._then = Fault.status(status).play if status else Fault.delay(0).play
 
     def _play(self, exchange):
@@ -107,7 +106,10 @@ def _stage(database_url, world):
 
     def serve(url=world.standin.url):
         server = Server(
-            database_url, TRIGGER_API_URL=url, TRIGGER_DEADLINE_SECONDS=DEADLINE_SECONDS
+            database_url,
+            TRIGGER_API_URL=url,
+            TRIGGER_DEADLINE_SECONDS=DEADLINE_SECONDS,
+            WEB_CONCURRENCY="1",
         )
         servers.append(server)
         server.start()
@@ -271,9 +273,9 @@ def test_after_the_cancel_the_command_completes_it(stage, config):
         )
         return ended.returncode, ended.stdout
 
-    assert recover() == (1, "0 completed, 1 left.\n")
+    assert recover() == (1, "0 settled, 1 left.\n")
     stage.expire()
-    assert recover() == (0, f"{stage.task} deleted\n1 completed, 0 left.\n")
+    assert recover() == (0, f"{stage.task} deleted\n1 settled, 0 left.\n")
     assert stage.is_gone()
 
 

@@ -115,7 +115,7 @@ def test_a_failure_of_a_narrower_kind_is_told_alike(ask):
             400,
             {"status": "error", "missing_fields": [], "error": "Invalid JSON body"},
         ),
-        (Unauthenticated("Unauthorized"), 401, {"error": 401, "message": "Unauthorized"}),
+        (Unauthenticated("Unauthorized", CANARY), 401, {"error": 401, "message": "Unauthorized"}),
         (AccessDenied(CANARY), 403, {"error": 403, "message": "Access denied to this task"}),
         (TaskNotFound(CANARY), 404, {"status": "error", "error": "Task not found"}),
     ],
@@ -130,7 +130,7 @@ def test_a_callers_fault_has_its_status_and_shape(ask, lines, error, status, bod
 
 def test_only_a_401_asks_for_a_credential(ask):
     """`WWW-Authenticate` comes with a missing credential, and with nothing else."""
-    assert ask(Unauthenticated("x")).headers["WWW-Authenticate"] == "Bearer"
+    assert ask(Unauthenticated("x", "y")).headers["WWW-Authenticate"] == "Bearer"
     assert "WWW-Authenticate" not in ask(AccessDenied()).headers
 
 

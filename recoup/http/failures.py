@@ -1,0 +1,42 @@
+"""Calls that got no answer: whether the server may have acted, and why, in words."""
+
+import requests
+import urllib3.exceptions
+
+from recoup.http.deadline import CONNECT_SECONDS
+
+# With these, nothing was sent.
+NEVER_CONNECTED = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.ProxyError,
+    urllib3.exceptions.SSLError,
+)
+
+
+def was_sent(error: requests.RequestException) -> bool:
+    """Whether the request may have reached the server before `error`."""
+    return not isinstance(_cause(error), NEVER_CONNECTED)
+
+
+def in_words(error: requests.RequestException, seconds: float) -> str:
+    """Say for an operator why a call that had `seconds` got no answer; it quotes nobody."""
+    cause = _cause(error)
+    if isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
+        return f"no connection within {min(seconds, CONNECT_SECONDS):.1f} s"
+    if isinstance(cause, urllib3.exceptions.NameResolutionError):
+        return "the host's name is not known"
+    if isinstance(cause, urllib3.exceptions.SSLError):
+        return "the certificate is not trusted"
+    if isinstance(cause, urllib3.exceptions.ProxyError):
+        return "the proxy let nothing through"
+    if isinstance(cause, urllib3.exceptions.NewConnectionError):
+        return "no connection"
+    if isinstance(error, requests.Timeout):
+        return f"no answer within {seconds:.1f} s"
+    return "the connection broke off before an answer"
+
+
+def _cause(error: requests.RequestException) -> object:
+    cause = error.args[0] if error.args else None
+    return getattr(cause, "reason", cause)

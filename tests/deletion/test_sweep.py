@@ -1,0 +1,145 @@
+"""The sweep: each deletion that was left in the middle is tried once, and nothing holds it up."""
+
+import threading
+import time
+
+import pytest
+
+from recoup.database.connection import DatabaseFailed, database, execute, is_postgres, release
+from recoup.deletion import sweep as module
+from recoup.deletion.outcomes import DeletionRolledBack
+from recoup.deletion.sweep import start_sweeper, sweep
+from recoup.demo.standin import Fault
+from tests.deletion.test_staged import attempt, expire, wait_for
+
+
+@pytest.fixture(name="deleter")
+def _deleter(app):
+    return app.extensions["recoup"].deleter
+
+
+@pytest.fixture(name="account")
+def _account(world):
+    return world.account()
+
+
+def refuse_updates_of_marks():
+    """Have the database refuse to take a mark over."""
+    if is_postgres():
+        body = "AS 'BEGIN RAISE ''no''; END' LANGUAGE plpgsql"
+        execute(f"CREATE FUNCTION refuse() RETURNS trigger {body}")
+        execute(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON task_deletions"
+            " FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    else:
+        execute(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON task_deletions"
+            " BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    release()
+
+
+def test_each_mark_is_tried_once_while_trigger_dev_hangs(deleter, world, standin, account):
+    """Though each try outlasts a lease, the sweep comes to an end."""
+    tasks = [world.task(account) for _ in range(3)]
+    for task in tasks:
+        world.place_mark(task, lease_seconds=-1)
+
+    def play(exchange):
+        for task in tasks:
+            expire(task)
+        exchange.reset()
+
+    standin.always(Fault("expires", play))
+    settled = list(sweep(deleter))
+    assert sorted(one.task_id for one in settled) == sorted(tasks)
+    assert {one.state for one in settled} == {"marked"}
+    assert all(one.reason for one in settled)
+
+
+def test_each_mark_is_tried_once_where_it_cannot_be_taken_over(deleter, world, standin, account):
+    """The database's failure is the reason, and the others are tried all the same."""
+    tasks = [world.task(account) for _ in range(3)]
+    for task in tasks:
+        world.place_mark(task, lease_seconds=-1)
+    refuse_updates_of_marks()
+    settled = list(sweep(deleter))
+    assert [one.state for one in settled] == ["marked"] * 3
+    assert all("no" in one.reason for one in settled)
+    assert standin.requests == []
+
+
+def test_the_longest_expired_is_tried_first(deleter, world, account):
+    """With more marks than a sweep takes, none waits for ever."""
+    tasks = [world.task(account) for _ in range(4)]
+    for age, task in enumerate(tasks):
+        world.place_mark(task, lease_seconds=-1 - age)
+    assert [one.task_id for one in sweep(deleter, most=2)] == [tasks[3], tasks[2]]
+    assert [one.task_id for one in sweep(deleter, most=2)] == [tasks[1], tasks[0]]
+
+
+def test_a_sweep_gives_its_connection_back(deleter, world, standin, account):
+    """Before each call, and when it is over."""
+    task = world.task(account)
+    world.place_mark(task, lease_seconds=-1)
+    held = []
+
+    def play(exchange):
+        held.append(database.is_closed())
+        exchange.deliver(exchange.answer())
+
+    standin.always(Fault("looks", play))
+    list(sweep(deleter))
+    assert database.is_closed()
+
+
+def test_nothing_is_swept_that_could_not_be_finished(deleter, world, standin, account):
+    """While the database would refuse the last step, a recovery would cost a schedule."""
+    task = world.task(account)
+    world.place_mark(task, lease_seconds=-1)
+    execute("ALTER TABLE account_emails RENAME TO renamed")
+    release()
+    with pytest.raises(DatabaseFailed, match="lacks table account_emails"):
+        list(sweep(deleter))
+    assert standin.requests == []
+    execute("ALTER TABLE renamed RENAME TO account_emails")
+    release()
+    assert [one.state for one in sweep(deleter)] == ["deleted"]
+
+
+def test_a_key_that_cannot_be_proven_without_the_database_keeps_the_task(
+    deleter, world, standin, account
+):
+    """The other tasks can't be looked for, so the 404 is not believed."""
+    task = world.task(account)
+    standin.schedules.clear()
+
+    def play(exchange):
+        execute("ALTER TABLE scheduled_actions RENAME COLUMN enabled TO renamed")
+        release()
+        exchange.deliver(exchange.answer())
+
+    standin.fail(Fault("renames", play), method="GET")
+    assert isinstance(attempt(deleter, task), DeletionRolledBack)
+    assert (bool(world.row(task)), world.mark(task)) == (True, None)
+
+
+def test_the_sweeper_goes_on_after_a_failure(deleter, world, account, monkeypatch):
+    """A database that is away for a while costs a line in the log, and no more."""
+    monkeypatch.setattr(module, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    failures = iter([DatabaseFailed("away"), RuntimeError("a bug")])
+    refresh = deleter.readiness.refresh
+
+    def fail_at_first():
+        for failure in failures:
+            raise failure
+        return refresh()
+
+    monkeypatch.setattr(deleter.readiness, "refresh", fail_at_first)
+    monkeypatch.setattr(time, "sleep", threading.Event().wait)
+    task = world.task(account)
+    world.place_mark(task, lease_seconds=-1)
+    start_sweeper(deleter)
+    wait_for(lambda: world.row(task) is None)
