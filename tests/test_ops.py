@@ -204,7 +204,7 @@ def test_what_the_panels_show_is_what_happened(prometheus):
         wait_for(lambda query=query, value=value: prometheus.values(query) == [value], query)
 
 
-def test_a_real_prometheus_evaluates_the_three_alerts(prometheus):
+def test_a_real_prometheus_evaluates_the_four_alerts(prometheus):
     """Without an error, and each with a sentence of what to do."""
 
     def evaluated():
@@ -212,6 +212,6 @@ def test_a_real_prometheus_evaluates_the_three_alerts(prometheus):
         return group["rules"] if all(rule["health"] == "ok" for rule in group["rules"]) else None
 
     rules = wait_for(evaluated, "the rules")
-    assert len(rules) == 3
+    assert len(rules) == 4
     for rule in rules:
         assert rule["annotations"]["description"].endswith(".")
