@@ -6,7 +6,8 @@ import click
 
 from recoup.commands.delete import delete_tasks
 from recoup.commands.group import Group, services
-from recoup.commands.reconcile import reconcile_tasks, restore_schedules
+from recoup.commands.reconcile import reconcile_tasks
+from recoup.commands.restore import restore_schedules
 from recoup.database.orphans import count_orphans, hasten_orphans
 from recoup.database.statements import count_doubts, count_marks
 from recoup.deletion.sweep import sweep

@@ -526,10 +526,11 @@ def test_a_file_that_cannot_be_read_is_named(recoup, path, reason):
 def test_a_restore_that_fails_says_why(recoup, standin, account, orphan):
     """What was made before it is told."""
     Path("backup.json").write_text(json.dumps([standin.schedules.pop(orphan)]))
-    standin.always(Fault.status(422), method="POST")
+    said = "You have created 10/10 schedules"
+    standin.always(Fault.status(422, json.dumps({"error": said}).encode()), method="POST")
     result = recoup("restore-schedules", "backup.json")
     assert result.exit_code == 1
-    assert "its plan may allow no more schedules" in result.stderr
+    assert result.stderr.splitlines()[-1] == f"Error: Trigger.dev answered 422: {said}"
 
 
 # On a terminal, as programs of their own
@@ -544,7 +545,7 @@ def test_on_a_terminal_fix_asks(world, standin, account, orphan, database_url, a
     assert returned == code, shown
     assert "Comparing" in shown
     assert "100%" in shown
-    assert re.search(r"Looking again after 0 s .* 0%", shown)
+    assert re.search(r"Looking again after 5 s .* 0%", shown)
     assert "\x1b[33morphan " in shown
     assert orphan in shown
     assert "Delete orphans: 1, and store lost ids: 0? [y/N]" in shown
