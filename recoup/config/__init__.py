@@ -53,6 +53,7 @@ class Config:
 
     database_url: Annotated[str, kinds.database_url(DEFAULT_DATABASE_URL)] = field(repr=False)
     database_pool_size: Annotated[int, kinds.number(5, 1, 1000)]
+    database_prepare: Annotated[str, kinds.choice("auto", "on", "off", default="auto")]
     trigger_secret_key: Annotated[str, kinds.secret()] = field(repr=False)
     trigger_environment: Annotated[str | None, kinds.choice(*TRIGGER_ENVIRONMENTS)]
     trigger_api_url: Annotated[str, kinds.base_url("https://api.trigger.dev")]

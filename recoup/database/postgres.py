@@ -10,7 +10,15 @@ import psycopg
 from psycopg_pool import ConnectionPool
 
 from recoup.database import waits
-from recoup.database.session import OVER, REFUSED_SECONDS, SETTINGS, Session, sqlstate
+from recoup.database.session import (
+    PREPARE_AFTER,
+    REFUSED,
+    REFUSED_SECONDS,
+    SETTINGS,
+    SHUT_DOWN,
+    Session,
+    sqlstate,
+)
 
 MAX_LIFETIME_SECONDS = 1800
 # Where one connection was not needed for so long, one is closed, but for the last. Soon, as other
@@ -32,9 +40,9 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
     others from giving theirs back, so it is taken from the pool before.
     """
 
-    def __init__(self, url: str, size: int, most_waiting: int) -> None:
+    def __init__(self, url: str, size: int, *, most_waiting: int, prepare: str) -> None:
         super().__init__(url, prefer_psycopg3=True)
-        self._size, self._most_waiting = size, most_waiting
+        self._size, self._most_waiting, self._prepare = size, most_waiting, prepare
         self._taken = threading.local()
         self._pool = self._make_pool()
 
@@ -47,6 +55,7 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
             min_size=1,
             max_size=1,
             open=False,
+            configure=self._configure,
             check=self._check,
             timeout=waits.WAIT_SECONDS,
             # It keeps who has waited in vain, with all that the thread had, until it can connect.
@@ -92,7 +101,10 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
         self._pool = self._make_pool()
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
-        """Run a statement; a SELECT once more if the connection was lost while it was idle."""
+        """Run a statement; once more, in another session, where that is safe.
+
+        It is where the session refused it, and for a SELECT whose session was lost while idle.
+        """
         was_idle = self.is_closed()
         try:
             return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
@@ -100,19 +112,20 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
             if not self._is_over(error):
                 raise
             self.close_idle()  # others of its time may be no better
-            if not was_idle or not sql.lstrip().startswith("SELECT"):
+            may_repeat = was_idle and sql.lstrip().startswith("SELECT")
+            if self.in_transaction() or not (may_repeat or sqlstate(error) in REFUSED):
                 raise
-            lost = error
+            first = error
         self.close()
         try:
             return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
         except NoConnection:
-            raise lost from None
+            raise first from None
 
     def _is_over(self, error: peewee.DatabaseError) -> bool:
         """Whether this thread's session is of no more use; it is then closed."""
         session: Session = self.connection()  # type: ignore[no-untyped-call]
-        if sqlstate(error) in OVER:
+        if sqlstate(error) in REFUSED | SHUT_DOWN:
             session.close()
         return session.closed
 
@@ -120,6 +133,15 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
         """Roll back, but for a lost connection: to say so would hide why it was lost."""
         if not self.connection().closed:  # type: ignore[no-untyped-call]
             super().rollback()
+
+    def _configure(self, session: Session) -> None:
+        """Let a new session prepare statements where it keeps them.
+
+        A pooler in transaction mode, such as Supabase's on port 6543, runs one client's statement
+        in the session in which another has prepared one of the same name.
+        """
+        if self._prepare == "on" or (self._prepare == "auto" and session.is_the_servers_own()):
+            session.prepare_threshold = PREPARE_AFTER
 
     def _check(self, session: Session) -> None:
         """Refuse a connection of the pool that the server has hung up on, without asking it.

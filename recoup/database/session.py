@@ -16,16 +16,19 @@ SETTINGS: dict[str, Any] = {
     "autocommit": True,
     # The least that psycopg knows; below `WAIT_SECONDS`, for those who wait to hear why.
     "connect_timeout": 2,
-    # A pooler in transaction mode, such as Supabase's on port 6543, can't hold them.
-    "prepare_threshold": None,
+    "prepare_threshold": None,  # until it is known to be safe; see `_configure` of the pool
     # A firewall forgets a connection that is idle for minutes; one that it forgot is given up.
     "keepalives_idle": 30,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 2000,  # milliseconds
 }
-# Read-only, and the ways to be shut down. Behind a pooler the connection may outlive the session.
-OVER = {"25006", "57P01", "57P02", "57P03"}
+# A statement that has run so often in a session is prepared there.
+PREPARE_AFTER = 5
+# Refused by this session, for being read-only or for what it has prepared; nothing was done.
+REFUSED = {"25006", "0A000", "26000"}
+# Behind a pooler the connection may outlive its session.
+SHUT_DOWN = {"57P01", "57P02", "57P03"}
 
 
 def sqlstate(error: Exception) -> str | None:
@@ -66,6 +69,11 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
     @classmethod
     def _all_open(cls) -> "list[Session]":
         return [session for session in cls._opened if not session.closed]
+
+    def is_the_servers_own(self) -> bool:
+        """Whether no pooler stands between, which greets with a number of its own."""
+        [(pid,)] = self.execute("SELECT pg_backend_pid()").fetchall()
+        return bool(pid == self.info.backend_pid)
 
     def yield_place(self) -> None:
         """Close, once for each refusal, unless it is the last one.

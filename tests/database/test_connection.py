@@ -187,8 +187,9 @@ def test_a_thread_that_gets_no_connection_fails(short_waits, pg):
     assert fetch("SELECT 1") == [(1,)]
 
 
-def test_no_statement_is_prepared(pg):
-    """A pooler in transaction mode can't hold one for us."""
+def test_no_statement_is_prepared(pg, postgres_url):
+    """Where that is turned off, as a pooler in transaction mode can't hold one for us."""
+    connect(make_config(postgres_url, DATABASE_PREPARE="off"))
     for _ in range(20):
         fetch("SELECT id FROM accounts WHERE id = ?", str(uuid4()))
         Account.get_or_none(Account.id == uuid4())

@@ -289,14 +289,14 @@ def test_a_read_only_time_passes(postgres_url, served):
     assert (world.row(task), world.mark(task)) == (None, None)
 
 
-def test_a_session_that_was_refused_a_write_is_dropped(postgres_url):
-    """With all others of its time: one statement fails, and no other."""
+def test_a_write_that_a_session_refuses_is_made_in_another(postgres_url):
+    """And all sessions of its time are dropped."""
     connect(make_config(postgres_url))
     with read_only(postgres_url):
         use_all(5)
-    with pytest.raises(DatabaseFailed, match="read-only"):
-        execute(NEW_ACCOUNT, str(uuid4()), "n")
-    assert [in_thread(execute, NEW_ACCOUNT, str(uuid4()), "n") for _ in range(8)] == [1] * 8
+    assert execute(NEW_ACCOUNT, str(uuid4()), "n") == 1
+    release()
+    assert [in_thread(fetch, "SHOW transaction_read_only") for _ in range(8)] == [[("off",)]] * 8
 
 
 def test_a_read_only_session_that_is_noticed_is_dropped(postgres_url):
