@@ -97,7 +97,7 @@ def test_recover_tells_what_is_left(recoup, world, standin):
     result = recoup("tasks", "recover")
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        f"{failing} is left: Trigger.dev answered 403",
+        f"{failing} is left: Trigger.dev answered 403: Something went wrong, please try again",
         f"{other} deleted",
         "1 settled, 1 left.",
     ]
@@ -125,7 +125,11 @@ def test_commands_work_as_processes(run, world, standin, database_url):
     )
     code, stdout, stderr = run("recoup", "tasks", "delete", task_id, **environ)
     assert (code, stdout.startswith(f"Task {task_id} is deleted")) == (0, True)
-    assert json.loads(stderr)["task"] == task_id
+    lines = [json.loads(line) for line in stderr.splitlines()]
+    assert {line["event"]: line["task"] for line in lines} == {
+        "deleted": task_id,
+        "command": task_id,
+    }
     code, stdout, stderr = run("recoup", "tasks", "recover", **environ)
     assert (code, stdout) == (0, f"{marked} deleted\n1 settled, 0 left.\n")
     assert standin.schedules == {}
