@@ -6,7 +6,8 @@ import click
 
 from recoup.commands.delete import delete_tasks
 from recoup.commands.group import Group, services
-from recoup.commands.reconcile import reconcile_tasks, restore_schedules
+from recoup.commands.reconcile import reconcile_tasks
+from recoup.commands.restore import restore_schedules
 from recoup.database.orphans import count_orphans, hasten_orphans
 from recoup.database.statements import count_doubts, count_marks
 from recoup.deletion.sweep import sweep
@@ -28,7 +29,7 @@ def recover_tasks() -> None:
     """
     hasten_orphans()
     settled = 0
-    for task_id, state, reason, _ in sweep(services().deleter, most=EVERY, seconds=EVERY):
+    for task_id, state, reason in sweep(services().deleter, most=EVERY, seconds=EVERY):
         settled += reason is None
         click.echo(f"{task_id} {state if reason is None else f'is left: {reason}'}")
     left = count_marks()[0] + count_doubts()[0] + count_orphans()[0]

@@ -93,6 +93,12 @@ class Config:
         return cls(**{name.lower(): value for name, value in values.items()})
 
     @property
+    def trigger_key_environment(self) -> str | None:
+        """Of which of `TRIGGER_ENVIRONMENTS` the secret key is, by its prefix; None: of none."""
+        prefixes = TRIGGER_ENVIRONMENTS.items()
+        return next((n for n, p in prefixes if self.trigger_secret_key.startswith(p)), None)
+
+    @property
     def ca_variable(self) -> str | None:
         """Which of `CA_VARIABLES` counts; None: none is set."""
         return next((name for name in CA_VARIABLES if getattr(self, name.lower())), None)

@@ -97,7 +97,7 @@ def test_recover_tells_what_is_left(recoup, world, standin):
     result = recoup("tasks", "recover")
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        f"{failing} is left: Trigger.dev answered 403",
+        f"{failing} is left: Trigger.dev answered 403: Something went wrong, please try again",
         f"{other} deleted",
         "1 settled, 1 left.",
     ]
