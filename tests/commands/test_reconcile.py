@@ -545,7 +545,7 @@ def test_on_a_terminal_fix_asks(world, standin, account, orphan, database_url, a
     assert returned == code, shown
     assert "Comparing" in shown
     assert "100%" in shown
-    assert re.search(r"Looking again after 0 s .* 0%", shown)
+    assert re.search(r"Looking again after 5 s .* 0%", shown)
     assert "\x1b[33morphan " in shown
     assert orphan in shown
     assert "Delete orphans: 1, and store lost ids: 0? [y/N]" in shown
