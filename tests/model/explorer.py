@@ -165,7 +165,10 @@ class Explorer:
             yield name, partial(self._run, state, step, go)
         else:
             for seconds in (0.0, LONG):
-                yield f"{name} in {seconds:.0f} s", partial(self._ask, state, step, go, node.actor, seconds)
+                yield (
+                    f"{name} in {seconds:.0f} s",
+                    partial(self._ask, state, step, go, node.actor, seconds),
+                )
         if state.faults and step.how != "wait":
             failing = state._replace(faults=state.faults - 1)
             faults = self._bad_statement if step.statement else self._bad_request
