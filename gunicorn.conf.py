@@ -35,6 +35,7 @@ _room = 1000 if _open_files == _resource.RLIM_INFINITY else _open_files - _besid
 worker_connections = max(threads, min(1000, _room))
 # gthread, but no client holds a thread for ever.
 worker_class = "recoup.web.worker.Worker"
+logger_class = "recoup.web.logger.Logger"
 
 # Seconds. A worker whose main thread stops answering for this long is replaced; a request may
 # take longer than that.

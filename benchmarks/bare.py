@@ -62,7 +62,7 @@ def app(environ, start_response):
     connection = connections.get() or connect()
     caller = str(connection.execute(*queries.find_key.bind(key_hash)).fetchone()[1])
     find_task = queries.find_task.bind(task_id, caller, None)
-    schedule_id, allowed = connection.execute(*find_task).fetchone()
+    schedule_id, allowed, *_ = connection.execute(*find_task).fetchone()
     assert allowed
     connection.execute(*mark_queries.place_mark.bind(task_id, token, caller, lease_seconds))
     connections.put(connection)

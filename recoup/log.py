@@ -15,7 +15,11 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from recoup.lines import LINE_BYTES, LineHandler
+
 logger = logging.getLogger("recoup")
+# A log of its own within ours: who deleted what.
+_audit_logger = logging.getLogger("recoup.audit")
 
 _encode = json.JSONEncoder(default=str).encode
 _record: ContextVar[dict[str, Any] | None] = ContextVar("record", default=None)
@@ -40,6 +44,13 @@ def record(event: str, **fields: Any) -> Iterator[dict[str, Any]]:
         notes["ms"] = round((time.monotonic() - started) * 1000, 1)
         level = notes.pop("level", logging.INFO)
         logger.log(level, event, extra={"fields": notes})
+
+
+def audit(event: str, *names: str) -> None:
+    """Write a line of the audit with what is noted under these names."""
+    notes = _record.get() or {}
+    fields = {name: notes[name] for name in names if name in notes}
+    _audit_logger.info(event, extra={"fields": {"logger": _audit_logger.name, **fields}})
 
 
 def describe(error: Exception) -> str:
@@ -67,10 +78,10 @@ def noted(name: str) -> Any:
 
 def configure(stream: TextIO | None = None) -> None:
     """Send this program's log to `stream`, standard output if not given."""
-    stream = stream or sys.stdout
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(TextFormatter() if stream.isatty() else JSONFormatter())
-    logger.handlers = [handler]
+    replaced = logger.handlers
+    logger.handlers = [make_handler(stream or sys.stdout)]
+    for handler in replaced:
+        handler.close()
     logger.setLevel(logging.INFO)
     logger.propagate = False
     # No line says from where in the code it was written, or by which thread.
@@ -78,11 +89,34 @@ def configure(stream: TextIO | None = None) -> None:
     logging.logThreads = logging.logMultiprocessing = False
 
 
+def make_handler(stream: TextIO) -> logging.Handler:
+    """Make what writes lines to `stream`: text on a terminal, otherwise JSON."""
+    try:
+        handler: logging.Handler = LineHandler(stream.fileno())
+    except OSError:  # it is in memory
+        handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter() if stream.isatty() else JSONFormatter())
+    return handler
+
+
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line; absent values are left out."""
+    """One JSON object a line; absent values are left out, and very long ones cut."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return _encode(_content(record))
+        content = _content(record)
+        line = _encode(content)
+        longest = LINE_BYTES
+        while len(line) >= LINE_BYTES and longest:
+            longest //= 2
+            line = _encode({name: _cut(value, longest) for name, value in content.items()})
+        return line
+
+
+def _cut(value: Any, longest: int) -> Any:
+    """Return the value, or the two ends of its text if that is longer."""
+    text = value if isinstance(value, str) else _encode(value)
+    half = longest // 2
+    return value if len(text) <= longest else f"{text[:half]} ... {text[len(text) - half :]}"
 
 
 class TextFormatter(logging.Formatter):

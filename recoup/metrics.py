@@ -20,6 +20,7 @@ DELETION_ROUTE = "/api/tasks"
 OUTCOMES = ("deleted", "kept", "in doubt", "marked", "refused", "failed")
 RECOVERIES = ("deleted", "marked", "overtaken")
 DOUBTS = ("kept", "deleted", "in doubt", "marked", "overtaken")
+ORPHANS = ("cancelled", "gone", "kept", "waiting", "overtaken")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, float("inf"))
 
 _COUNTERS = {
@@ -47,10 +48,21 @@ _COUNTERS = {
         "later) or overtaken (by a request or another worker).",
         ["outcome"],
     ),
+    "recoup_orphans_collected": (
+        "Tries at tasks whose rows went without us, by what became of them: cancelled (there was "
+        "a schedule), gone (there was none), kept (the row is there again), waiting (tried in "
+        "vain, and again later) or overtaken (by another worker).",
+        ["outcome"],
+    ),
     "recoup_log_lines_dropped": (
-        "Lines of the log that were dropped, as nobody read those before them.",
+        "Lines of the log that were dropped, as nobody read the log.",
         [],
     ),
+}
+_SETTLINGS = {
+    "recovery": "recoup_recoveries",
+    "doubt": "recoup_doubts_settled",
+    "orphan": "recoup_orphans_collected",
 }
 _LIMITS = tuple(map(floatToGoString, BUCKETS))
 _DELETIONS = "recoup_deletion_seconds"
@@ -72,14 +84,9 @@ def count_request(notes: Mapping[str, Any]) -> None:
 
 
 def count_settling(event: str, notes: Mapping[str, Any]) -> None:
-    """Count a `recovery` or a `doubt` by what its line in the log says."""
-    _count("recoup_recoveries" if event == "recovery" else "recoup_doubts_settled", notes["state"])
+    """Count a `recovery`, a `doubt` or an `orphan` by what its line in the log says."""
+    _count(_SETTLINGS[event], notes["state"])
     _count_cancel(notes)
-
-
-def count_dropped_lines(lines: int) -> None:
-    """Count lines that the log has dropped."""
-    counts.add(("recoup_log_lines_dropped",), lines)
 
 
 def _count_cancel(notes: Mapping[str, Any]) -> None:
@@ -105,6 +112,8 @@ for _outcome in RECOVERIES:
     counts.add(("recoup_recoveries", _outcome), 0)
 for _outcome in DOUBTS:
     counts.add(("recoup_doubts_settled", _outcome), 0)
+for _outcome in ORPHANS:
+    counts.add(("recoup_orphans_collected", _outcome), 0)
 for _name, (_, _labels) in _COUNTERS.items():
     if not _labels:
         counts.add((_name,), 0)

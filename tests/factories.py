@@ -86,6 +86,16 @@ class World:
         ]
 
 
+def connections_in_use():
+    """Return how many connections of this process's pool are in somebody's hands."""
+    from recoup.database.connection import database, is_postgres
+
+    if not is_postgres():
+        return len(database.obj._in_use)
+    stats = database.obj._pool.get_stats()
+    return stats.get("pool_size", 0) - stats.get("pool_available", 0)
+
+
 def select_row(table, column, value):
     """Return a table's row as a dict, or None."""
     from recoup.database.connection import database

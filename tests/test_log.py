@@ -7,11 +7,14 @@ import re
 import sys
 import threading
 from datetime import datetime
+from uuid import uuid4
 
 import pytest
 
 from recoup import log
 from recoup.app import create_app
+from recoup.database.connection import execute, fetch, release
+from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
 from tests.factories import delete
 
@@ -28,10 +31,77 @@ def _written():
     log.configure(sys.stdout)
 
 
-@pytest.fixture(name="lines")
-def _lines(client, written):
+@pytest.fixture(name="every_line")
+def _every_line(client, written):
     """Return the lines that the app has logged, read as JSON."""
     return lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+
+
+@pytest.fixture(name="lines")
+def _lines(every_line):
+    """Return those of requests, without the audit's."""
+    return lambda: [line for line in every_line() if "logger" not in line]
+
+
+def key_id(account):
+    """Return the id of an account's only API key."""
+    [(id_,)] = fetch("SELECT id FROM account_api_keys WHERE account = ?", account)
+    release()
+    return str(id_)
+
+
+class TestAudit:
+    """Who deleted what, in lines that a pipeline can split off by the name of their log."""
+
+    def test_a_deletion_is_one_line(self, client, world, every_line):
+        """With the title's length, as the title is the customer's own."""
+        owner = world.account()
+        task = world.task(owner)
+        schedule = world.row(task)["trigger_schedule_id"]
+        response = delete(client, task, world.key(owner))
+        [line] = [line for line in every_line() if line.get("logger") == "recoup.audit"]
+        line.pop("time")
+        assert line == {
+            "level": "info",
+            "event": "deleted",
+            "logger": "recoup.audit",
+            "task": task,
+            "owner": owner,
+            "title_length": len("Weekly report"),
+            "account": owner,
+            "key": key_id(owner),
+            "schedule": schedule,
+            "request_id": response.headers["X-Request-ID"],
+        }
+
+    def test_a_colleague_is_named_beside_the_owner(self, client, world, every_line):
+        """`owner` is whose task it was, `account` who asked."""
+        shared = uuid4()
+        owner = world.account(organizations=[shared])
+        colleague = world.account(organizations=[shared])
+        delete(client, world.task(owner), world.key(colleague))
+        [line] = [line for line in every_line() if line.get("logger")]
+        assert (line["owner"], line["account"]) == (owner, colleague)
+
+    def test_what_is_not_deleted_is_no_line(self, client, world, every_line):
+        """A refusal and a failure are in the log of requests alone."""
+        owner = world.account()
+        task = world.task(owner)
+        world.standin.fail(Fault.status(401))
+        delete(client, task, world.key(owner))
+        delete(client, task, world.key(world.account()))
+        assert not [line for line in every_line() if line.get("logger")]
+
+    def test_a_recovery_names_who_had_asked(self, app, client, world, every_line):
+        """The mark remembers."""
+        owner = world.account()
+        task = world.task(owner)
+        world.place_mark(task, lease_seconds=-1)
+        execute("UPDATE task_deletions SET requested_by = ?", owner)
+        release()
+        list(sweep(app.extensions["recoup"].deleter))
+        [line] = [line for line in every_line() if line.get("logger")]
+        assert (line["task"], line["owner"], line["account"]) == (task, owner, owner)
 
 
 class TestRequestLine:
@@ -59,6 +129,9 @@ class TestRequestLine:
             "route": "/api/tasks",
             "status": 200,
             "account": owner,
+            "key": key_id(owner),
+            "owner": owner,
+            "title_length": len("Weekly report"),
             "task": task,
             "schedule": schedule,
             "step": "finish",
@@ -81,8 +154,21 @@ class TestRequestLine:
         delete(client, world.task(owner), world.key(owner))
         [line] = lines()
         assert (line["level"], line["status"], line["state"]) == ("error", 500, "kept")
-        assert line["reason"] == "Trigger.dev answered 401"
+        assert line["reason"] == "Trigger.dev answered 401: Something went wrong, please try again"
         assert "error" not in line
+
+    def test_what_trigger_dev_says_is_in_the_line_and_in_no_answer(self, client, world, lines):
+        """It is for the operator alone, in one line, without a key that it might quote."""
+        said = "Transaction failed:\n\x1b[31m write conflict of tr_prod_4f1e2d3c.\u202e" + "x" * 999
+        world.standin.fail(Fault.status(403, json.dumps({"error": said}).encode()))
+        owner = world.account()
+        answer = delete(client, world.task(owner), world.key(owner))
+        assert "write conflict" not in answer.text
+        [line] = lines()
+        begins = "Trigger.dev answered 403: Transaction failed: [31m write conflict of tr_***. xxx"
+        assert line["reason"].startswith(begins)
+        assert len(line["reason"]) == len("Trigger.dev answered 403: ") + 200
+        assert line["reason"].endswith("x…")
 
     def test_a_refusal_is_one_line_too(self, client, world, lines):
         """A caller's fault is no error of ours, and says which task and account it was."""
@@ -116,7 +202,7 @@ class TestRequestLine:
             delete(client, task, attempt)
         headers = {"Authorization": "Bearer canary.canary.canary"}
         client.delete("/api/tasks", data=f'{{"id": "{task}"}}', headers=headers)
-        assert written.getvalue().count("\n") == 4
+        assert written.getvalue().count("\n") == 5  # and one of the audit
         for secret in (key, "canary", config.trigger_secret_key, config.privy_project_secret):
             assert secret not in written.getvalue()
 

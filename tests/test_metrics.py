@@ -71,11 +71,14 @@ def test_it_is_in_the_text_format_of_prometheus(client):
         "recoup_schedules_missing": "counter",
         "recoup_recoveries": "counter",
         "recoup_doubts_settled": "counter",
+        "recoup_orphans_collected": "counter",
         "recoup_log_lines_dropped": "counter",
         "recoup_marks": "gauge",
         "recoup_oldest_mark_seconds": "gauge",
         "recoup_doubts": "gauge",
         "recoup_oldest_doubt_seconds": "gauge",
+        "recoup_orphans": "gauge",
+        "recoup_oldest_orphan_seconds": "gauge",
     }
     assert all(family.documentation.endswith(".") for family in families)
 

@@ -21,8 +21,6 @@ from tests.factories import World
 from tests.postgres import free_port
 from tests.server import Server
 
-# All in one process, as what they share takes a while to make.
-pytestmark = pytest.mark.xdist_group("ops")
 OPS = Path(__file__).resolve().parent.parent / "ops"
 DASHBOARD = json.loads((OPS / "grafana-dashboard.json").read_text())
 ALERTS = (OPS / "prometheus-alerts.yml").read_text()
@@ -204,7 +202,7 @@ def test_what_the_panels_show_is_what_happened(prometheus):
         wait_for(lambda query=query, value=value: prometheus.values(query) == [value], query)
 
 
-def test_a_real_prometheus_evaluates_the_three_alerts(prometheus):
+def test_a_real_prometheus_evaluates_the_four_alerts(prometheus):
     """Without an error, and each with a sentence of what to do."""
 
     def evaluated():
@@ -212,6 +210,6 @@ def test_a_real_prometheus_evaluates_the_three_alerts(prometheus):
         return group["rules"] if all(rule["health"] == "ok" for rule in group["rules"]) else None
 
     rules = wait_for(evaluated, "the rules")
-    assert len(rules) == 3
+    assert len(rules) == 4
     for rule in rules:
         assert rule["annotations"]["description"].endswith(".")

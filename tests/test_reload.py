@@ -14,6 +14,7 @@ from tests.factories import World
 from tests.server import REPOSITORY
 
 SECONDS = 60
+WARNING = '"level": "warning"'
 SECRETS = ("first", "second")
 
 
@@ -156,7 +157,7 @@ def test_a_replaced_worker_has_the_settings_that_were_checked(server, keys, text
 
 def test_names_that_look_like_a_mistake_are_in_the_log(server):
     """At the start, and at each reload; what the environment has besides is nobody's mistake."""
-    assert "WARNING" not in server.stderr()
+    assert WARNING not in server.stderr()
     server.write(
         TRIGER_API_URL="http://x", TRIGGER_PROJECT_ID="proj_x", RECOUP_TEST_X="1", LANG="C"
     )
@@ -165,12 +166,12 @@ def test_names_that_look_like_a_mistake_are_in_the_log(server):
     assert "TRIGER_API_URL is not a setting of this service; is TRIGGER_API_URL meant?" in (
         server.stderr()
     )
-    assert server.stderr().count("[WARNING]") == 2
+    assert server.stderr().count(WARNING) == 2
 
 
-def test_the_unit_of_the_docs_checks_before_it_reloads():
+def test_the_unit_checks_before_it_reloads():
     """So that `systemctl reload` itself says what is wrong."""
-    unit = (REPOSITORY / "docs" / "deployment.md").read_text()
-    first, second = [line for line in unit.splitlines() if line.strip().startswith("ExecReload=")]
+    unit = (REPOSITORY / "ops" / "recoup.service").read_text()
+    first, second = [line for line in unit.splitlines() if line.startswith("ExecReload=")]
     assert first.endswith("recoup config check")
     assert second.endswith("kill -HUP $MAINPID")

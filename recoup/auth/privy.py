@@ -94,8 +94,9 @@ def _first_address(answer: Answer) -> str | None:
     try:
         accounts = json.loads(answer.body)["linked_accounts"]
         addresses = [account["address"] for account in accounts if account["type"] == "email"]
-        if not all(isinstance(address, str) for address in addresses):
-            raise TypeError("an address is no text")
+        types = [account["type"] for account in accounts]
+        if not all(isinstance(text, str) for text in addresses + types):
+            raise TypeError("an address or a type is no text")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise PrivyFailed("Privy answered with something else than a user") from error
     return addresses[0] if addresses else None

@@ -1,9 +1,14 @@
 """The commands `recoup db …`."""
 
+import sys
+
 import click
 
 from recoup.commands.group import Group
+from recoup.database import guard
+from recoup.database.connection import is_postgres
 from recoup.database.migrations import upgrade
+from recoup.database.orphans import count_orphans
 
 database = Group("db", help="The database's tables.")
 
@@ -17,3 +22,55 @@ def upgrade_database() -> None:
     """
     upgrade()
     click.echo("The database is up to date.")
+
+
+guarding = Group("guard", help="Cancel schedules whoever deletes the rows.")
+database.add_command(guarding)
+
+
+@guarding.command("on")
+def turn_guard_on() -> None:
+    """Record each task whose row goes, whoever deletes it.
+
+    Makes a function and two triggers on scheduled_actions, as the owner of the tables; the service
+    cancels the schedules of what they record. It may be run again, and mends a guard that is
+    broken. On SQLite there always is a guard.
+    """
+    if not is_postgres():
+        upgrade()
+    else:
+        guard.turn_on()
+    click.echo("The guard is on.")
+
+
+@guarding.command("off")
+def turn_guard_off() -> None:
+    """Remove the guard's function and triggers.
+
+    What it has recorded stays, and is still collected by the service.
+    """
+    if not is_postgres():
+        raise click.ClickException("on SQLite the guard is part of the tables, and stays on")
+    guard.turn_off()
+    click.echo(f"The guard is off. {_waiting()}")
+
+
+@guarding.command("status")
+def show_guard() -> None:
+    """Say whether the guard is there, and what is waiting.
+
+    Exits with 1 if it is off or broken.
+    """
+    found = guard.look()
+    state = "on" if found.is_whole else "broken" if found.is_on else "off"
+    click.echo(f"The guard is {state}. {' '.join(found.faults)}".rstrip())
+    click.echo(_waiting())
+    if not found.is_whole:
+        sys.exit(1)
+
+
+def _waiting() -> str:
+    count, seconds = count_orphans()
+    return f"Schedules that wait to be cancelled: {count}" + (
+        f", the first for {seconds:.0f} s." if count else "."
+    )

@@ -16,11 +16,14 @@ from playhouse.pool import MaxConnectionsExceeded
 from recoup.config import Config
 from recoup.database.failures import explain
 from recoup.database.pool import make_pool
-from recoup.database.postgres import NoConnection, sqlstate
+from recoup.database.postgres import NoConnection
+from recoup.database.session import sqlstate
 
 database = peewee.DatabaseProxy()
 
 Row = tuple[Any, ...]
+# A statement and its parameters.
+Bound = tuple[str, list[Any]]
 T = TypeVar("T")
 
 
@@ -63,6 +66,25 @@ def execute(sql: str, *params: object) -> int:
         DatabaseFailed: anything else; it was not carried out.
     """
     return _run(sql, params, lambda cursor: int(cursor.rowcount))
+
+
+def execute_both(first: Bound, second: Bound) -> int:
+    """Run on SQLite two statements in one transaction; return how many rows the first touched.
+
+    The second is left out where that is none.
+
+    Raises:
+        DatabaseFailed: neither was carried out.
+    """
+    try:
+        with database.turn(), database.atomic("IMMEDIATE"):
+            touched = int(database.execute_sql(*first).rowcount)
+            if touched:
+                database.execute_sql(*second)
+            return touched
+    except FAILURES as error:
+        release()
+        raise DatabaseFailed(explain(error)) from error
 
 
 def _run(sql: str, params: tuple[object, ...], outcome: Callable[[Any], T]) -> T:

@@ -1,4 +1,4 @@
-"""The tables: the host's five, as far as we know them, and our own `task_deletions`.
+"""The tables: the host's five, as far as we know them, and our own three.
 
 On SQLite this is the schema. On Postgres the host made its tables, may have columns that are
 not here, and `migrations/postgres.sql` adds ours.
@@ -135,6 +135,36 @@ class TaskDeletion(peewee.Model):
         table_name = "task_deletions"
 
 
+class OrphanedSchedule(peewee.Model):
+    """A task whose row went without us, and what its row named; see `recoup.deletion.guard`.
+
+    `due_at`: when to try next; `attempts`: how often that has begun.
+    """
+
+    id = peewee.AutoField()
+    task_id = UUIDField()
+    trigger_schedule_id = peewee.TextField(null=True)
+    orphaned_at = InstantField()
+    due_at = InstantField(index=True)
+    attempts = peewee.IntegerField()
+
+    class Meta:
+        database = database
+        table_name = "orphaned_schedules"
+
+
+class OrphanCollector(peewee.Model):
+    """The lease of whoever collects orphans: one row at the most."""
+
+    id = peewee.IntegerField(primary_key=True)
+    token = UUIDField()
+    lease_expires_at = InstantField()
+
+    class Meta:
+        database = database
+        table_name = "orphan_collector"
+
+
 HOST_MODELS: tuple[type[peewee.Model], ...] = (
     Account,
     AccountEmail,
@@ -142,7 +172,8 @@ HOST_MODELS: tuple[type[peewee.Model], ...] = (
     AccountOrganization,
     ScheduledAction,
 )
-MODELS = (*HOST_MODELS, TaskDeletion)
+OWN_MODELS: tuple[type[peewee.Model], ...] = (TaskDeletion, OrphanedSchedule, OrphanCollector)
+MODELS = (*HOST_MODELS, *OWN_MODELS)
 
 
 def table_name(model: Any) -> str:

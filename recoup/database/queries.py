@@ -8,6 +8,7 @@ import peewee
 from peewee import JOIN, Node, fn
 
 from recoup.database.built import Statement
+from recoup.database.connection import is_postgres
 from recoup.database.expressions import clock, instant, is_same
 from recoup.database.models import AccountApiKey, AccountEmail, ScheduledAction, TaskDeletion
 from recoup.database.scope import may_act_for
@@ -16,11 +17,12 @@ from recoup.database.scope import may_act_for
 @Statement
 def find_key(key_hash: Node) -> peewee.BaseQuery:
     expires_at = AccountApiKey.expires_at
-    expired = expires_at.is_null(False) & (instant(expires_at) <= instant(clock()))
+    # Null where another program has written no instant, which then counts as over.
+    valid = expires_at.is_null() | (instant(expires_at) > instant(clock()))
     return (
-        AccountApiKey.select(AccountApiKey.id, AccountApiKey.account, expired)
+        AccountApiKey.select(AccountApiKey.id, AccountApiKey.account, valid)
         .where(AccountApiKey.key_hash == key_hash, AccountApiKey.account.is_null(False))
-        .order_by(expired)
+        .order_by(valid.desc())
         .limit(1)
     )
 
@@ -38,15 +40,25 @@ def account_of_email(email: Node) -> peewee.BaseQuery:
 @Statement
 def find_task(task_id: Node, caller: Node, admin_organization: Node) -> peewee.BaseQuery:
     allowed = may_act_for(ScheduledAction.account_id, caller, admin_organization)
-    return ScheduledAction.select(ScheduledAction.trigger_schedule_id, allowed).where(
-        ScheduledAction.id == task_id
-    )
+    return ScheduledAction.select(
+        ScheduledAction.trigger_schedule_id, allowed, ScheduledAction.account_id, _title_length()
+    ).where(ScheduledAction.id == task_id)
+
+
+def _title_length() -> peewee.Function:
+    return fn.LENGTH(ScheduledAction.title)
 
 
 @Statement
 def find_standing(task_id: Node) -> peewee.BaseQuery:
     return (
-        ScheduledAction.select(ScheduledAction.trigger_schedule_id, TaskDeletion.token)
+        ScheduledAction.select(
+            ScheduledAction.trigger_schedule_id,
+            TaskDeletion.token,
+            TaskDeletion.requested_by,
+            ScheduledAction.account_id,
+            _title_length(),
+        )
         .join(TaskDeletion, JOIN.LEFT_OUTER)
         .where(ScheduledAction.id == task_id)
     )
@@ -57,11 +69,13 @@ def remove_task(task_id: Node, schedule_id: Node, token: Node) -> peewee.BaseQue
     mark = TaskDeletion.select(TaskDeletion.token).where(
         TaskDeletion.task == task_id, TaskDeletion.token == token
     )
-    return ScheduledAction.delete().where(  # type: ignore[misc]
-        ScheduledAction.id == task_id,
-        is_same(ScheduledAction.trigger_schedule_id, schedule_id),
-        fn.EXISTS(mark),
-    )
+    row = ScheduledAction
+    unchanged = [row.id == task_id, is_same(row.trigger_schedule_id, schedule_id), fn.EXISTS(mark)]
+    if is_postgres():
+        # For this transaction, which is the statement; see `migrations/guard.sql`.
+        told = fn.set_config("recoup.deleting", task_id, True).is_null(False)
+        unchanged.append(told)
+    return row.delete().where(*unchanged)  # type: ignore[misc]
 
 
 @Statement

@@ -11,9 +11,8 @@ from recoup.database.connection import FAILURES, database, is_postgres, release
 from recoup.database.models import MODELS, ScheduledAction, column_names, table_name
 from recoup.database.rights import fetch_rows, find_refusals
 
-# How long what was found counts: longer than the sweep's pause where all is well.
+# How long a look counts that found nothing wrong; longer than the sweep's pause.
 GOOD_SECONDS = 60
-BAD_SECONDS = 1
 UNREACHABLE = "The database can't be reached."
 
 
@@ -27,17 +26,17 @@ class Readiness:
         self._rehearse = False
 
     def refresh(self) -> list[str]:
-        """Look for problems now, and return them.
+        """Look for problems now, and return what is known.
 
-        Where the database can't be reached, nothing new is known.
+        Where the database can't be reached, nothing new is.
         """
         problems = find_problems()
         if problems != [UNREACHABLE]:
             self._problems = problems
             self._rehearse = not problems and _host_may_refuse()
-        self._good_until = time.monotonic() + (BAD_SECONDS if problems else GOOD_SECONDS)
+        self._good_until = time.monotonic() + (0 if problems else GOOD_SECONDS)
         release()
-        return problems
+        return self._problems
 
     def problems(self, task_id: str) -> list[str]:
         """Return what keeps this task's deletion from being finished, a sentence each."""

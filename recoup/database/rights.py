@@ -4,11 +4,11 @@ from typing import Any
 
 from recoup.database.connection import database
 from recoup.database.models import (
+    OWN_MODELS,
     AccountApiKey,
     AccountEmail,
     AccountOrganization,
     ScheduledAction,
-    TaskDeletion,
     column_names,
     table_name,
 )
@@ -18,9 +18,9 @@ READ: dict[Any, tuple[str, ...]] = {
     AccountApiKey: ("account", "expires_at", "id", "key_hash"),
     AccountEmail: ("account_id", "email", "updated_at"),
     AccountOrganization: ("account_id", "organization_id"),
-    ScheduledAction: ("account_id", "enabled", "id", "trigger_schedule_id"),
+    ScheduledAction: ("account_id", "enabled", "id", "title", "trigger_schedule_id"),
 }
-OWN: tuple[Any, ...] = (TaskDeletion,)
+OWN: tuple[Any, ...] = OWN_MODELS
 
 
 def find_refusals() -> list[str]:

@@ -2,8 +2,10 @@
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Any, Self
 from urllib.parse import quote, unquote
 
@@ -38,7 +40,7 @@ class SQLiteDatabase(PooledSqliteDatabase):
             max_connections=size,
             timeout=waits.WAIT_SECONDS,
         )
-        self._turn = Lock()
+        self._turn = RLock()
 
     def make_file(self) -> None:
         """Make the file, and its folder, if they aren't there.
@@ -52,14 +54,20 @@ class SQLiteDatabase(PooledSqliteDatabase):
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Run a statement; one that writes, when its turn has come."""
-        # Before the turn, or those who have connections would wait for the turn, and it for them.
-        self.connection()  # type: ignore[no-untyped-call]
         if sql.lstrip().startswith("SELECT"):
             return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+        with self.turn():
+            return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Take this thread's turn to write, for a statement or for those of a transaction."""
+        # Before the turn, or those who have connections would wait for the turn, and it for them.
+        self.connection()  # type: ignore[no-untyped-call]
         if not self._turn.acquire(timeout=waits.WAIT_SECONDS):
             raise peewee.OperationalError("database is locked")
         try:
-            return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+            yield
         finally:
             self._turn.release()
 

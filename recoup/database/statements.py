@@ -21,8 +21,9 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
-from recoup.database import mark_queries, queries
+from recoup.database import mark_queries, orphan_queries, queries
 from recoup.database.built import Statement
+from recoup.database.connection import execute_both, is_postgres
 
 
 class Key(NamedTuple):
@@ -34,23 +35,28 @@ class Key(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A task's schedule, and whether the caller may delete it."""
+    """A task's schedule, whether the caller may delete it, its account and its title's length."""
 
     schedule_id: str | None
     allowed: bool
+    owner: str
+    title_length: int
 
 
 class Standing(NamedTuple):
-    """Where a deletion stands: the row's schedule now, and the token on the mark, if any."""
+    """Where a deletion stands: the row as it is now, and the token and requester of its mark."""
 
     schedule_id: str | None
     token: str | None
+    requested_by: str | None
+    owner: str
+    title_length: int
 
 
 def find_key(key_hash: str) -> Key | None:
     """Return the API key with this hash; of several, one that has not expired."""
     rows = queries.find_key.fetch(key_hash)
-    return Key(str(rows[0][0]), str(rows[0][1]), bool(rows[0][2])) if rows else None
+    return Key(str(rows[0][0]), str(rows[0][1]), not rows[0][2]) if rows else None
 
 
 def account_of_email(email: str) -> str | None:
@@ -61,14 +67,22 @@ def account_of_email(email: str) -> str | None:
 
 def find_task(task_id: str, caller: str, admin_organization: str | None) -> Task | None:
     """Return the task, and whether `caller` may act for its account; see `scope.py`."""
-    rows = queries.find_task.fetch(task_id, caller, admin_organization)
-    return Task(rows[0][0], bool(rows[0][1])) if rows else None
+    for schedule, allowed, owner, length in queries.find_task.fetch(
+        task_id, caller, admin_organization
+    ):
+        return Task(schedule, bool(allowed), str(owner), length)
+    return None
 
 
 def find_standing(task_id: str) -> Standing | None:
     """Return where the task's deletion stands; None if there is no such task."""
-    rows = queries.find_standing.fetch(task_id)
-    return Standing(rows[0][0], rows[0][1] and str(rows[0][1])) if rows else None
+    for schedule, token, requester, owner, length in queries.find_standing.fetch(task_id):
+        return Standing(schedule, _text(token), _text(requester), str(owner), length)
+    return None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def place_mark(task_id: str, token: str, caller: str | None, lease_seconds: float) -> bool:
@@ -112,8 +126,15 @@ def go_forward(task_id: str, token: str, lease_seconds: float) -> bool:
 
 
 def remove_task(task_id: str, schedule_id: str | None, token: str) -> bool:
-    """Delete the row, and by cascade its mark, if the mark and the schedule are still ours."""
-    return queries.remove_task.execute(task_id, schedule_id, token) == 1
+    """Delete the row, and by cascade its mark, if the mark and the schedule are still ours.
+
+    The guard records no row that goes in this way. Its trigger on Postgres is told; the one on
+    SQLite can't be, so what it has recorded is taken back, in the same transaction.
+    """
+    if is_postgres():
+        return queries.remove_task.execute(task_id, schedule_id, token) == 1
+    removal = queries.remove_task.bind(task_id, schedule_id, token)
+    return execute_both(removal, orphan_queries.forget_own_orphan.bind(task_id)) == 1
 
 
 def remove_mark(task_id: str, token: str) -> bool:
@@ -136,18 +157,23 @@ def count_marks() -> tuple[int, float]:
 
     The seconds are 0 without any, and after the clock was set back behind the oldest.
     """
-    return _count(mark_queries.count_marks)
+    return count_rows(mark_queries.count_marks)
 
 
 def count_doubts() -> tuple[int, float]:
     """Return how many deletions are in doubt, and for how many seconds the oldest has been."""
-    return _count(mark_queries.count_doubts)
+    return count_rows(mark_queries.count_doubts)
 
 
-def _count(statement: Statement) -> tuple[int, float]:
+def count_rows(statement: Statement) -> tuple[int, float]:
+    """Return how many rows there are, and how many seconds old the oldest is; 0 without any."""
     [(count, oldest, now)] = statement.fetch()
-    seconds = (_instant(now) - _instant(oldest)).total_seconds() if count else 0.0
-    return count, max(seconds, 0.0)
+    return count, seconds_between(oldest, now) if count else 0.0
+
+
+def seconds_between(earlier: object, later: object) -> float:
+    """Return the seconds between two instants as the database gave them; never less than 0."""
+    return max((_instant(later) - _instant(earlier)).total_seconds(), 0.0)
 
 
 def sample_schedules(task_id: str, limit: int) -> list[str]:
@@ -164,5 +190,5 @@ def read_clock() -> datetime:
     return _instant(now)
 
 
-def _instant(value: datetime | str) -> datetime:
+def _instant(value: object) -> datetime:
     return datetime.fromisoformat(str(value))

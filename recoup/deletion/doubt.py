@@ -12,6 +12,7 @@ from recoup.database.connection import release
 from recoup.deletion import marks
 from recoup.deletion.marks import Mark, Origin
 from recoup.deletion.outcomes import DeletionInDoubt
+from recoup.deletion.scope import note_request
 from recoup.deletion.staged import Deleter, MarkLost
 from recoup.trigger.cancel import CancelFailed
 
@@ -32,6 +33,7 @@ def settle(deleter: Deleter, task_id: str) -> None:
     if not statements.claim_doubt(task_id, mark.token, SETTLING_SECONDS, deleter.lease_seconds):
         return log.note(state="overtaken")
     standing = statements.find_standing(task_id)
+    note_request(standing)
     release()
     cancellation = deleter.begin(task_id, standing and standing.schedule_id)
     log.note(step="look up", schedule=cancellation.schedule_id)

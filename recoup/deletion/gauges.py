@@ -7,18 +7,19 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from recoup import log
-from recoup.database import statements
+from recoup.database import orphans, statements
 from recoup.database.connection import DatabaseFailed
 
 
 class Marks(Collector):
-    """The marks in the database, doubtful or not; left out while it can't be asked."""
+    """The marks in the database, doubtful or not, and orphans; left out while it can't be asked."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Read them."""
         try:
             marks, oldest_mark = statements.count_marks()
             doubts, oldest_doubt = statements.count_doubts()
+            waiting, oldest_orphan = orphans.count_orphans()
         except DatabaseFailed as error:
             log.note(level=logging.WARNING, error=f"DatabaseFailed: {error}")
             return
@@ -33,6 +34,16 @@ class Marks(Collector):
             "recoup_oldest_doubt_seconds",
             "How long the oldest of these doubts has lasted; 0 without any.",
             oldest_doubt,
+        )
+        yield _gauge(
+            "recoup_orphans",
+            "Tasks whose rows went without us, and whose schedules are yet to be looked for.",
+            waiting,
+        )
+        yield _gauge(
+            "recoup_oldest_orphan_seconds",
+            "How long ago the oldest of these rows went; 0 without any.",
+            oldest_orphan,
         )
 
 

@@ -27,6 +27,10 @@ class DeletionUnfinished(Exception):
     """The mark stands, or may; where it does, the deletion is completed without anyone asking."""
 
 
+class OrphanWaiting(Exception):
+    """The schedule of a task that is gone may be there still; it is tried again."""
+
+
 class DeletionPending(Exception):
     """Another deletion of the task did not come to an end within the deadline."""
 

@@ -4,6 +4,7 @@ from recoup import log
 from recoup.database import statements
 from recoup.database.connection import release
 from recoup.deletion import marks
+from recoup.deletion.scope import note_request
 from recoup.deletion.staged import Deleter, MarkLost
 
 
@@ -20,6 +21,7 @@ def recover(deleter: Deleter, task_id: str) -> bool:
         log.note(state="overtaken")
         return False
     standing = statements.find_standing(task_id)
+    note_request(standing)
     release()
     try:
         if standing and standing.token != mark.token:

@@ -15,13 +15,13 @@ import logging
 import time
 
 from recoup import log
-from recoup.database import statements
+from recoup.database import orphans, statements
 from recoup.database.connection import DatabaseFailed, release
 from recoup.database.readiness import Readiness
+from recoup.database.statements import Standing
 from recoup.deletion import marks
 from recoup.deletion.marks import Mark, Origin
 from recoup.deletion.outcomes import (
-    AccessDenied,
     Caller,
     DeletionInDoubt,
     DeletionNotPossible,
@@ -30,6 +30,8 @@ from recoup.deletion.outcomes import (
     DeletionUnfinished,
     TaskNotFound,
 )
+from recoup.deletion.scope import find_in_scope
+from recoup.deletion.settling import note_report
 from recoup.http.deadline import Deadline
 from recoup.trigger.cancel import CancelFailed, Cancellation, CancelReport, TriggerSchedules
 
@@ -38,8 +40,14 @@ LEASE_MARGIN_SECONDS = 15
 POLL_SECONDS = 0.05
 # With less time left no cancel is begun: its answer would come too late to be heard.
 SHORTEST_CANCEL_SECONDS = 0.5
+# A task that names no schedule may be about to get one: its key is cancelled once more after that.
+SECOND_LOOK_SECONDS = 60
 # So many other tasks' schedules are asked for, to prove the key.
 WITNESSES = 5
+
+
+# What is kept of who deleted what, of the notes that there are.
+AUDITED = ("task", "owner", "title_length", "account", "key", "schedule", "request_id", "command")
 
 
 class MarkLost(Exception):
@@ -66,7 +74,7 @@ class Deleter:
             DatabaseFailed: before anything was changed.
         """
         cancellation = self.begin(task_id, None)
-        cancellation.schedule_id = self._schedule_in_scope(task_id, caller)
+        cancellation.schedule_id = find_in_scope(task_id, caller)
         self._check_possible(task_id)
         requested_by = caller.account_id if caller else None
         while True:
@@ -96,20 +104,6 @@ class Deleter:
 
         deadline = Deadline(self._deadline_seconds)
         return Cancellation(task_id, schedule_id, deadline, others)
-
-    def _schedule_in_scope(self, task_id: str, caller: Caller | None) -> str | None:
-        log.note(step="find", task=task_id)
-        if caller is None:
-            standing = statements.find_standing(task_id)
-            if standing is None:
-                raise TaskNotFound
-            return standing.schedule_id
-        task = statements.find_task(task_id, caller.account_id, caller.admin_organization)
-        if task is None:
-            raise TaskNotFound
-        if not task.allowed:
-            raise AccessDenied
-        return task.schedule_id
 
     def _check_possible(self, task_id: str) -> None:
         problems = self.readiness.problems(task_id)
@@ -141,16 +135,8 @@ class Deleter:
         """
         while True:
             self._cancel(mark, cancellation)
-            log.note(step="finish")
-            try:
-                if statements.remove_task(mark.task_id, cancellation.schedule_id, mark.token):
-                    return log.note(state="deleted")
-                standing = statements.find_standing(mark.task_id)
-            except DatabaseFailed as error:
-                raise DeletionUnfinished from error
+            standing = self._finish(mark, cancellation.schedule_id)
             if standing is None:
-                # The row went without us; SQLite without foreign keys leaves the mark.
-                marks.remove(mark)
                 return log.note(state="deleted")
             if standing.token != mark.token:
                 raise MarkLost
@@ -159,6 +145,24 @@ class Deleter:
                 raise DeletionUnfinished("the database did not delete the row")
             cancellation.schedule_id = standing.schedule_id
 
+    def _finish(self, mark: Mark, schedule_id: str | None) -> Standing | None:
+        """Delete the row, if it names that schedule; return where it stands, if it is there."""
+        log.note(step="finish")
+        try:
+            if not schedule_id:
+                orphans.record_orphan(mark.task_id, SECOND_LOOK_SECONDS)
+            if statements.remove_task(mark.task_id, schedule_id, mark.token):
+                log.audit("deleted", *AUDITED)
+                return None
+            standing = statements.find_standing(mark.task_id)
+            if standing is None:
+                # It went without us; without the guard nobody knows what it named in the end.
+                orphans.record_orphan(mark.task_id, SECOND_LOOK_SECONDS)
+                marks.remove(mark)  # SQLite without foreign keys leaves it.
+            return standing
+        except DatabaseFailed as error:
+            raise DeletionUnfinished from error
+
     def _cancel(self, mark: Mark, cancellation: Cancellation) -> None:
         log.note(step="cancel", schedule=cancellation.schedule_id, state="marked")
         release()
@@ -166,11 +170,11 @@ class Deleter:
         try:
             self.schedules.cancel(cancellation)
         except CancelFailed as error:
-            _note_report(report, reason=report.reason)
+            note_report(report, report.reason)
             raise self._give_up(mark, report) from error
         # What an earlier owner, or a doubt, has cancelled is no alarm.
         report.missing = report.missing and mark.origin is Origin.PLACED
-        _note_report(report, reason=None)
+        note_report(report)
         alarming = report.missing or report.unproven or report.foreign
         log.note(level=logging.WARNING if alarming else logging.INFO)
 
@@ -188,14 +192,3 @@ class Deleter:
             return DeletionUnfinished(report.reason)
         log.note(state="kept")
         return DeletionRolledBack(report.reason)
-
-
-def _note_report(report: CancelReport, reason: str | None) -> None:
-    """Note how the cancels went; what is not so is left out of the line."""
-    log.note(
-        upstream_statuses=report.upstream_statuses,
-        reason=reason,
-        missing=report.missing or None,
-        foreign=report.foreign or None,
-        unproven=report.unproven or None,
-    )

@@ -3,37 +3,33 @@
 Each worker does it about every `SWEEP_SECONDS`, and `recoup tasks recover` does it at once.
 """
 
-import logging
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from functools import partial
 
-from recoup import log, metrics
+from recoup import log
 from recoup.database import statements
 from recoup.database.connection import DatabaseFailed, release
 from recoup.deletion.doubt import SETTLING_SECONDS, settle
-from recoup.deletion.outcomes import DeletionInDoubt, DeletionUnfinished
+from recoup.deletion.guard import collect
 from recoup.deletion.recovery import recover
+from recoup.deletion.settling import Settled, try_one
 from recoup.deletion.staged import Deleter
 
 SWEEP_SECONDS = 30.0
 MOST_PER_SWEEP = 100
+# However many orphans there are, what else was left in the middle has its turn again.
+COLLECTING_SECONDS = 20
 
 
-class Settled(NamedTuple):
-    """What became of one task: its `state` as in the log, and why it is not settled, if so."""
+def sweep(
+    deleter: Deleter, most: int = MOST_PER_SWEEP, seconds: float = COLLECTING_SECONDS
+) -> Iterator[Settled]:
+    """Try each deletion that was left in the middle once, and each orphan; the oldest first.
 
-    task_id: str
-    state: str
-    reason: str | None
-
-
-def sweep(deleter: Deleter, most: int = MOST_PER_SWEEP) -> Iterator[Settled]:
-    """Try each deletion that was left in the middle once, the longest waiting first.
-
-    `most`: how many of a kind.
+    `most`: how many of the former; `seconds`: how long orphans are collected.
 
     Raises:
         DatabaseFailed: they can't be looked for, or could not be completed.
@@ -42,9 +38,10 @@ def sweep(deleter: Deleter, most: int = MOST_PER_SWEEP) -> Iterator[Settled]:
     if problems:
         raise DatabaseFailed(" ".join(problems))
     for task_id in _list(statements.expired_marks, most):
-        yield _try("recovery", recover, deleter, task_id)
+        yield try_one("recovery", task_id, partial(recover, deleter, task_id))
     for task_id in _list(statements.old_doubts, SETTLING_SECONDS, most):
-        yield _try("doubt", settle, deleter, task_id)
+        yield try_one("doubt", task_id, partial(settle, deleter, task_id))
+    yield from collect(deleter, seconds)
 
 
 def _list(statement: Callable[..., list[str]], *params: object) -> list[str]:
@@ -52,26 +49,6 @@ def _list(statement: Callable[..., list[str]], *params: object) -> list[str]:
         return statement(*params)
     finally:
         release()
-
-
-def _try(
-    event: str, settle_one: Callable[[Deleter, str], object], deleter: Deleter, task_id: str
-) -> Settled:
-    reason = None
-    with log.record(event, task=task_id) as notes:
-        try:
-            settle_one(deleter, task_id)
-        except DeletionInDoubt as error:
-            reason = str(error)
-            log.note(level=logging.WARNING)
-        except (DeletionUnfinished, DatabaseFailed) as error:
-            reason = str(error.__cause__ or error)
-            log.note(state="marked")
-            log.fail(error)
-        finally:
-            release()
-    metrics.count_settling(event, notes)
-    return Settled(task_id, notes["state"], reason)
 
 
 def start_sweeper(deleter: Deleter) -> None:

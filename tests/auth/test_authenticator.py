@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 
+from recoup import log
 from recoup.app import create_app
 from recoup.database.connection import execute, fetch, release
 from recoup.http.client import BODY_LIMIT_BYTES
@@ -424,20 +425,16 @@ class TestWhy:
     @pytest.fixture(name="why")
     def _why(self, client, capsys):
         def ask(headers):
-            capsys.readouterr()
+            log.configure()
             answer = client.delete(
                 "/api/tasks", data=f'{{"id": "{NOBODYS_TASK}"}}', headers=headers
             )
-            line = json.loads(capsys.readouterr().out)
+            line = json.loads(capsys.readouterr().out.splitlines()[-1])
             assert (answer.status_code, line["status"], line["task"]) == (401, 401, NOBODYS_TASK)
             assert line["reason"] not in answer.text
             return line["reason"]
 
         return ask
-
-    @pytest.fixture(name="client")
-    def _client(self, config, capsys):
-        return create_app(config).test_client()
 
     def test_keys(self, why, world):
         """An id of the key is there as soon as it is known."""

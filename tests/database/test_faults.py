@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from recoup.database.connection import DatabaseFailed, database, fetch, release
-from recoup.deletion.outcomes import DeletionUnfinished
+from recoup.deletion.outcomes import DeletionNotPossible, DeletionUnfinished
 from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
@@ -22,6 +22,7 @@ from tests.factories import delete
 
 NOTHING_WAS_CHANGED = FAILURES[DatabaseFailed]
 WILL_BE_COMPLETED = FAILURES[DeletionUnfinished]
+NOT_POSSIBLE = FAILURES[DeletionNotPossible]
 REFUSED = Fault.status(401)
 
 
@@ -144,7 +145,7 @@ def test_outage_before_the_deletion_changes_nothing(
     before = world.row(task)
     with getattr(outage, kind)():
         answer = delete(client, task, key)
-    assert failed(answer, NOTHING_WAS_CHANGED, WILL_BE_COMPLETED)
+    assert failed(answer, NOTHING_WAS_CHANGED, WILL_BE_COMPLETED, NOT_POSSIBLE)
     assert standin.requests == []
     assert (before, None) == (world.row(task), world.mark(task))
     assert delete(client, task, key).status_code == 200

@@ -15,7 +15,8 @@ GRANTS = """
 GRANT USAGE ON SCHEMA public TO {role};
 GRANT SELECT ON accounts, account_emails, account_organization_ids, account_api_keys TO {role};
 GRANT SELECT, DELETE ON scheduled_actions TO {role};
-GRANT SELECT, INSERT, UPDATE, DELETE ON task_deletions TO {role};
+GRANT SELECT, INSERT, UPDATE, DELETE
+    ON task_deletions, orphaned_schedules, orphan_collector TO {role};
 """
 
 
@@ -59,9 +60,9 @@ def test_rights_that_are_granted_by_column_count(world, role):
     """Nothing is asked for that no statement uses."""
     role(
         "REVOKE SELECT ON scheduled_actions, account_api_keys, accounts FROM {role}",
-        "GRANT SELECT (id, account_id, enabled, trigger_schedule_id) ON scheduled_actions "
+        "GRANT SELECT (id, account_id, enabled, title, trigger_schedule_id) ON scheduled_actions "
         "TO {role}",
-        "GRANT SELECT (account, key_hash, expires_at) ON account_api_keys TO {role}",
+        "GRANT SELECT (id, account, key_hash, expires_at) ON account_api_keys TO {role}",
     )
     assert find_problems() == []
     assert delete(world.app.test_client(), world.made_task, world.made_key).status_code == 200

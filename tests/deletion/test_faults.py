@@ -22,8 +22,6 @@ from tests.conftest import close_database, make_config
 from tests.factories import World
 from tests.server import Server
 
-# All in one process, as what they share takes a while to make.
-pytestmark = pytest.mark.xdist_group("faults")
 DEADLINE_SECONDS = 2
 # What a busy machine may add to the deadline; a wait without a bound would be longer.
 MARGIN_SECONDS = 8
@@ -184,7 +182,8 @@ class Site:
     def log(self, task_id: str) -> dict[str, Any]:
         """Return the log's line about the first request for a task."""
         lines = self.server.log_lines()
-        return next(line for line in lines if line.get("request_id") == f"first-{task_id}")
+        lines = [line for line in lines if line["event"] == "request"]
+        return next(line for line in lines if line["request_id"] == f"first-{task_id}")
 
 
 @pytest.fixture(name="database_url", scope="module", params=["sqlite", "postgres"])

@@ -22,12 +22,12 @@ from hypothesis.stateful import (
 )
 
 from recoup.app import create_app
-from recoup.database.connection import database, execute, fetch, release
+from recoup.database.connection import execute, fetch, release
 from recoup.deletion.outcomes import DeletionRolledBack
 from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
-from tests.factories import World, delete
+from tests.factories import World, connections_in_use, delete
 
 FINAL = {"x-should-retry": "false"}
 PAST = "2020-01-01T00:00:00.000Z"
@@ -161,7 +161,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_held_open(self):
-        assert database.obj._in_use == {}
+        assert connections_in_use() == 0
 
     def teardown(self):
         """In the end, with Trigger.dev well, every task goes, and leaves nothing."""

@@ -9,7 +9,7 @@ import pytest
 
 from recoup import log
 from recoup.app import create_app
-from recoup.database.connection import database, execute, is_postgres, release
+from recoup.database.connection import execute, is_postgres, release
 from recoup.database.expressions import clock_plus
 from recoup.database.models import TaskDeletion
 from recoup.deletion.outcomes import (
@@ -25,7 +25,7 @@ from recoup.deletion.recovery import recover
 from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
 from recoup.web.limit import Overloaded
-from tests.factories import World, delete
+from tests.factories import World, connections_in_use, delete
 
 REFUSED = Fault.status(401)
 
@@ -117,7 +117,7 @@ def test_no_connection_is_held_while_trigger_dev_is_asked(deleter, standin, task
     standin.fail(Fault.delay(0.5))
     done = pool.submit(attempt, deleter, task)
     wait_for(lambda: standin.requests)
-    assert database.obj._in_use == {}
+    assert connections_in_use() == 0
     assert done.result() is None
 
 

@@ -15,6 +15,8 @@ from tests.conftest import close_database, make_config
 from tests.deployment.container import Container, build, environment, instruction, why_not
 from tests.factories import World
 
+pytestmark = pytest.mark.xdist_group("container")
+
 SECONDS = 60
 
 

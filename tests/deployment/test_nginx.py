@@ -21,6 +21,8 @@ from tests.factories import World
 from tests.server import REPOSITORY, Server
 from tests.sockets import talker
 
+pytestmark = pytest.mark.xdist_group("nginx")
+
 SECONDS = 60
 # One way. Ten times what there is between two halls of a data centre.
 WAY_SECONDS = 0.01
@@ -186,6 +188,7 @@ def at_once(url):
     return statuses
 
 
+@pytest.mark.alone
 def test_no_request_meets_a_connection_that_is_being_closed(program, tmp_path, behind):
     """However long it was idle, and though it takes a while until nginx hears of the end."""
     statuses = []

@@ -34,6 +34,7 @@ def _upgrade_sqlite() -> None:
     with database.atomic("IMMEDIATE"):
         database.create_tables(MODELS, safe=True)
         _add_columns(TaskDeletion)
+        database.execute_sql(read_sql("sqlite"))
 
 
 def _add_columns(model: Any) -> None:
@@ -51,7 +52,12 @@ def _upgrade_postgres() -> None:
     with database.atomic():
         database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (LOCK_KEY,))
         _check_host_tables()
-        database.execute_sql(files(__package__).joinpath("postgres.sql").read_text())
+        database.execute_sql(read_sql("postgres"))
+
+
+def read_sql(name: str) -> str:
+    """Return what a file of this folder has."""
+    return files(__package__).joinpath(f"{name}.sql").read_text()
 
 
 def _check_host_tables() -> None:

@@ -1,0 +1,104 @@
+"""What the guard's collection asks of the database; as `queries.py` does for a deletion."""
+
+from typing import Any
+
+import peewee
+from peewee import Node, fn
+
+from recoup.database.built import Statement
+from recoup.database.connection import is_postgres
+from recoup.database.expressions import clock, clock_plus, instant
+from recoup.database.mark_queries import LONGEST_LEASE_SECONDS
+from recoup.database.models import OrphanCollector, OrphanedSchedule
+
+# The only row of `orphan_collector`.
+THE_COLLECTOR = 1
+LONGEST_PAUSE_SECONDS = 3600
+
+
+def _is_past(moment: Any, longest: float) -> peewee.Expression:
+    """Whether an instant of ours is over, which is never further ahead than `longest` seconds.
+
+    One that is, on SQLite, was noted before the machine's clock was set back.
+    """
+    over: peewee.Expression = moment <= clock()
+    return over if is_postgres() else over | (moment > clock_plus(longest))
+
+
+@Statement
+def record_orphan(task_id: Node, seconds: Node) -> peewee.BaseQuery:
+    record = OrphanedSchedule.insert(
+        task_id=task_id, orphaned_at=clock(), due_at=clock_plus(seconds), attempts=0
+    )
+    return record.returning()
+
+
+@Statement
+def forget_own_orphan(task_id: Node) -> peewee.BaseQuery:
+    newest = OrphanedSchedule.alias("newest")
+    return OrphanedSchedule.delete().where(  # type: ignore[misc]
+        OrphanedSchedule.id == newest.select(fn.MAX(newest.id)),
+        OrphanedSchedule.task_id == task_id,
+    )
+
+
+@Statement
+def due_orphans(limit: Node) -> peewee.BaseQuery:
+    # By the bare column, SQLite would read its whole index rather than sort the few it needs.
+    record = OrphanedSchedule
+    return (
+        record.select(
+            record.id,
+            record.task_id,
+            record.trigger_schedule_id,
+            record.attempts,
+            record.orphaned_at,
+            clock(),
+        )
+        .where(_is_past(record.due_at, LONGEST_PAUSE_SECONDS))
+        .order_by(instant(record.due_at), record.id)
+        .limit(limit)
+    )
+
+
+@Statement
+def claim_orphan(record_id: Node, attempts: Node, pause_seconds: Node) -> peewee.BaseQuery:
+    pause = clock_plus(pause_seconds)
+    return OrphanedSchedule.update(attempts=OrphanedSchedule.attempts + 1, due_at=pause).where(
+        OrphanedSchedule.id == record_id, OrphanedSchedule.attempts == attempts
+    )
+
+
+@Statement
+def forget_orphan(record_id: Node, attempts: Node) -> peewee.BaseQuery:
+    return OrphanedSchedule.delete().where(  # type: ignore[misc]
+        OrphanedSchedule.id == record_id, OrphanedSchedule.attempts == attempts
+    )
+
+
+@Statement
+def hasten_orphans() -> peewee.BaseQuery:
+    return OrphanedSchedule.update(due_at=clock()).where(OrphanedSchedule.attempts > 0)
+
+
+@Statement
+def count_orphans() -> peewee.BaseQuery:
+    record = OrphanedSchedule
+    return record.select(fn.COUNT(record.id), fn.MIN(record.orphaned_at), clock())
+
+
+@Statement
+def hold_collection(token: Node, lease_seconds: Node) -> peewee.BaseQuery:
+    collector, lease = OrphanCollector, clock_plus(lease_seconds)
+    free = _is_past(collector.lease_expires_at, LONGEST_LEASE_SECONDS)
+    claim = collector.insert(id=THE_COLLECTOR, token=token, lease_expires_at=lease)
+    return claim.on_conflict(
+        conflict_target=[collector.id],
+        update={collector.token: token, collector.lease_expires_at: lease},
+        where=(collector.token == token) | free,
+    ).returning()
+
+
+@Statement
+def end_collection(token: Node) -> peewee.BaseQuery:
+    return OrphanCollector.delete().where(OrphanCollector.token == token)  # type: ignore[misc]

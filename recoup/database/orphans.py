@@ -1,0 +1,61 @@
+"""The statements of the guard's collection; as `statements.py` has those of a deletion."""
+
+from typing import NamedTuple
+
+from recoup.database import orphan_queries as queries
+from recoup.database.statements import count_rows, seconds_between
+
+
+class Orphan(NamedTuple):
+    """A record: what the row named, how often it was tried, and its age when it was listed."""
+
+    record_id: int
+    task_id: str
+    schedule_id: str | None
+    attempts: int
+    age_seconds: float
+
+
+def record_orphan(task_id: str, seconds: float) -> None:
+    """Have the task's key cancelled in so many seconds, if there is no row then."""
+    queries.record_orphan.execute(task_id, seconds)
+
+
+def due_orphans(limit: int) -> list[Orphan]:
+    """Return the records whose time has come, the longest due first."""
+    return [
+        Orphan(record_id, str(task), schedule, attempts, seconds_between(orphaned_at, now))
+        for record_id, task, schedule, attempts, orphaned_at, now in queries.due_orphans.fetch(
+            limit
+        )
+    ]
+
+
+def claim_orphan(orphan: Orphan, pause_seconds: float) -> bool:
+    """Count a try that begins now, and put the next off; False if somebody else was faster."""
+    return queries.claim_orphan.execute(orphan.record_id, orphan.attempts, pause_seconds) == 1
+
+
+def forget_orphan(orphan: Orphan) -> None:
+    """Remove a record that was claimed, unless somebody else has claimed it since."""
+    queries.forget_orphan.execute(orphan.record_id, orphan.attempts + 1)
+
+
+def hasten_orphans() -> None:
+    """Make all records due that were tried in vain."""
+    queries.hasten_orphans.execute()
+
+
+def count_orphans() -> tuple[int, float]:
+    """Return how many records there are, and for how many seconds there has been the oldest."""
+    return count_rows(queries.count_orphans)
+
+
+def hold_collection(token: str, lease_seconds: float) -> bool:
+    """Take or renew the lease of the one who collects; False if another has it."""
+    return queries.hold_collection.execute(token, lease_seconds) == 1
+
+
+def end_collection(token: str) -> None:
+    """Give the lease back, if it is ours."""
+    queries.end_collection.execute(token)

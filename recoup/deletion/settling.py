@@ -1,0 +1,51 @@
+"""One try at something that was left in the middle: its line in the log, and its count."""
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+from recoup import log, metrics
+from recoup.database.connection import DatabaseFailed, release
+from recoup.deletion.outcomes import DeletionInDoubt, DeletionUnfinished, OrphanWaiting
+from recoup.trigger.cancel import CancelReport
+
+
+class Settled(NamedTuple):
+    """What became of one task: its `state` as in the log, and why it is not settled, if so."""
+
+    task_id: str
+    state: str
+    reason: str | None
+
+
+def try_one(event: str, task_id: str, work: Callable[[], object]) -> Settled:
+    """Do the work on a task, and write a line whose event is `recovery`, `doubt` or `orphan`.
+
+    `work` notes the `state` that it has come to.
+    """
+    reason = None
+    with log.record(event, task=task_id) as notes:
+        try:
+            work()
+        except (DeletionInDoubt, OrphanWaiting) as error:
+            reason = str(error)
+            log.note(level=logging.WARNING)
+        except (DeletionUnfinished, DatabaseFailed) as error:
+            reason = str(error.__cause__ or error)
+            log.note(state="waiting" if event == "orphan" else "marked")
+            log.fail(error)
+        finally:
+            release()
+    metrics.count_settling(event, notes)
+    return Settled(task_id, notes["state"], reason)
+
+
+def note_report(report: CancelReport, reason: str | None = None) -> None:
+    """Note how the cancels went, and why they failed; what is not so is left out of the line."""
+    log.note(
+        upstream_statuses=report.upstream_statuses,
+        reason=reason,
+        missing=report.missing or None,
+        foreign=report.foreign or None,
+        unproven=report.unproven or None,
+    )

@@ -1,0 +1,91 @@
+"""The way out of a log: a line is written whole and at once, or dropped and counted.
+
+A pipe that nobody reads is full after some hundred lines, and whoever writes another one waits,
+perhaps for ever. No request may wait for that.
+"""
+
+import fcntl
+import logging
+import os
+import select
+import stat
+from contextlib import suppress
+from io import FileIO
+
+from recoup.counts import counts
+
+# What a pipe takes as a whole, however many processes write to it: PIPE_BUF of Linux.
+LINE_BYTES = 4096
+# What any user may have on Linux; 64 KiB would be full while a reader is busy for a moment.
+PIPE_BYTES = 1024 * 1024
+# For the first line that can't be written; those behind it are dropped at once.
+PATIENCE_SECONDS = 0.05
+# For the last word of a process.
+FAREWELL_SECONDS = 1.0
+
+
+class LineHandler(logging.Handler):
+    """Writes to the file of a descriptor. The first line after a gap says how many are missing."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._file = FileIO(_open_again(descriptor), "wb")
+        self._room = select.poll()
+        self._room.register(self._file, select.POLLOUT)
+        self._dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record, or drop it."""
+        try:
+            line = self._encode(record)
+        except Exception:
+            self.handleError(record)
+            return
+        patience = 0 if self._dropped else PATIENCE_SECONDS
+        if not (self._tell_dropped() and self._put(line, patience)):
+            self._dropped += 1
+            counts.add(("recoup_log_lines_dropped",))
+
+    def flush(self) -> None:
+        """Say how many are missing; Python calls this as the process ends."""
+        self._tell_dropped(FAREWELL_SECONDS)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+    def _tell_dropped(self, patience: float = 0) -> bool:
+        """Return whether none is missing that the log doesn't speak of."""
+        if self._dropped:
+            gap = {"msg": "log lines were dropped", "fields": {"lines": self._dropped}}
+            record = logging.makeLogRecord({"levelname": "WARNING", **gap})
+            if self._put(self._encode(record), patience):
+                self._dropped = 0
+        return not self._dropped
+
+    def _encode(self, record: logging.LogRecord) -> bytes:
+        return f"{self.format(record)}\n".encode(errors="backslashreplace")
+
+    def _put(self, line: bytes, patience: float) -> bool:
+        try:
+            written = self._file.write(line)
+        except (OSError, ValueError):
+            return False  # the reader is gone, the disk is full, or this is closed
+        if written is None and patience and self._room.poll(patience * 1000):
+            return self._put(line, 0)
+        return written is not None
+
+
+def _open_again(descriptor: int) -> int:
+    """Return a descriptor of our own, in which no write to a pipe or a socket ever waits."""
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISFIFO(mode):
+        with suppress(OSError, AttributeError):
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        with suppress(OSError):  # it is another user's, or this isn't Linux
+            # Others who have it may still wait.
+            return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK)
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        os.set_blocking(descriptor, False)
+    return os.dup(descriptor)
