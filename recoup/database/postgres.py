@@ -11,6 +11,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
+from recoup.counts import counts
 from recoup.database import waits
 
 MAX_LIFETIME_SECONDS = 1800
@@ -88,7 +89,8 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
         if self.is_closed():
             self._pool.open()  # with the first connection, and so after any fork
             try:
-                self._taken.connection = self._pool.getconn()
+                with counts.hold("recoup_connections_waiting"):
+                    self._taken.connection = self._pool.getconn()
             except psycopg.OperationalError as error:
                 reason = _Connection.refused or "Max connections exceeded"
                 raise NoConnection(str(reason)) from error

@@ -52,4 +52,5 @@ def note_report(report: CancelReport, reason: str | None = None) -> None:
         missing=report.missing or None,
         foreign=report.foreign or None,
         unproven=report.unproven or None,
+        refused="unproven key" if reason and report.unproven else None,
     )
