@@ -50,7 +50,7 @@ class Marks(Collector):
 
 
 def _database_up(value: int) -> GaugeMetricFamily:
-    text = "1 if the database answered this server just now, and 0 if it didn't."
+    text = "1 if this server could read its tables in the database just now, and 0 if not."
     return _gauge("recoup_database_up", text, value)
 
 
