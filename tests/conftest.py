@@ -1,6 +1,7 @@
 """Fixtures. What takes `app` or `client` runs twice: on SQLite, and on a real Postgres."""
 
 import os
+import shutil
 from itertools import count
 from pathlib import Path
 from threading import Thread
@@ -68,13 +69,21 @@ def _postgres_url(postgres):
     postgres.drop_database(name)
 
 
-@pytest.fixture(name="sqlite_url")
-def _sqlite_url(tmp_path):
-    """An upgraded SQLite database of the test's own."""
-    url = f"sqlite:///{tmp_path}/recoup.sqlite3"
-    connect(make_config(url))
+@pytest.fixture(scope="session")
+def upgraded_file(tmp_path_factory):
+    """An upgraded SQLite database, to be copied."""
+    path = tmp_path_factory.mktemp("upgraded") / "recoup.sqlite3"
+    connect(make_config(f"sqlite:///{path}"))
     upgrade()
     close_database()
+    return path
+
+
+@pytest.fixture(name="sqlite_url")
+def _sqlite_url(tmp_path, upgraded_file):
+    """An upgraded SQLite database of the test's own."""
+    url = f"sqlite:///{shutil.copy(upgraded_file, tmp_path)}"
+    connect(make_config(url))
     yield url
     close_database()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import Server
+from tests.server import Server, is_alive
 
 SECONDS = 60
 # Without the rights of root, a user namespace may give them.
@@ -28,7 +28,7 @@ class Pod(Server):
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers as they are outside, the oldest first."""
-        return [pid for master in super().workers() for pid in children(master)]
+        return [pid for master in super().workers() for pid in children(master) if is_alive(pid)]
 
     def fill_shared_memory(self) -> None:
         """Write to it until there is no room for more."""
@@ -39,8 +39,11 @@ class Pod(Server):
 
 
 def children(pid: int) -> list[int]:
-    """Return the process ids of its children."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Return the process ids of its children; none if it has just ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [int(child) for child in text.split()]
+    return []
 
 
 @cache

@@ -101,7 +101,7 @@ def _short_folder() -> Path:
     return MEMORY if enough else Path("/tmp")
 
 
-def _unprivileged() -> dict[str, Any]:
+def unprivileged() -> dict[str, Any]:
     """The arguments for `subprocess` that turn root into `nobody`; none for anyone else."""
     if os.geteuid() != 0:
         return {}
@@ -133,7 +133,7 @@ class PostgresServer:
         self._child: dict[str, Any] = {
             "cwd": self._folder,
             "env": {"HOME": str(self._folder), "PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
-            **_unprivileged(),
+            **unprivileged(),
         }
 
     def __enter__(self) -> Self:

@@ -97,7 +97,7 @@ class Server:
         master = self._master().pid
         with suppress(FileNotFoundError):
             children = Path(f"/proc/{master}/task/{master}/children").read_text()
-            return [pid for pid in map(int, children.split()) if _is_alive(pid)]
+            return [pid for pid in map(int, children.split()) if is_alive(pid)]
         return []
 
     def serving(self) -> list[int]:
@@ -108,7 +108,7 @@ class Server:
         """End a worker by SIGKILL, if it has not ended by itself; it is gone on return."""
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        _wait(lambda: not _is_alive(pid), STOP_SECONDS, lambda: f"{pid} outlived a SIGKILL")
+        _wait(lambda: not is_alive(pid), STOP_SECONDS, lambda: f"{pid} outlived a SIGKILL")
 
     def kill(self) -> None:
         """End the master and all its workers at once by SIGKILL; they are gone on return."""
@@ -181,7 +181,7 @@ def _has_loaded_the_app(pid: int) -> bool:
     return False
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether the process runs; one that has ended may wait for its parent as a zombie."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"

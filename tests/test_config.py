@@ -63,6 +63,7 @@ def test_two_secrets_are_all_that_must_be_set():
     assert config.privy_project_secret == "privy-hidden"
     assert config.database_url == DEFAULT_DATABASE_URL == "sqlite:///instance/recoup.sqlite3"
     assert config.database_pool_size == 5
+    assert config.database_prepare == "auto"
     assert config.trigger_environment is None
     assert config.trigger_api_url == "https://api.trigger.dev"
     assert config.trigger_deadline_seconds == 8.0
@@ -81,6 +82,7 @@ def test_two_secrets_are_all_that_must_be_set():
     [
         ("DATABASE_URL", "sqlite:////var/lib/recoup.db", "sqlite:////var/lib/recoup.db"),
         ("DATABASE_POOL_SIZE", "3", 3),
+        ("DATABASE_PREPARE", "off", "off"),
         ("TRIGGER_SECRET_KEY", "tr_prod_x", "tr_prod_x"),
         ("TRIGGER_ENVIRONMENT", "staging", "staging"),
         ("TRIGGER_API_URL", "http://trigger:3030", "http://trigger:3030"),
@@ -128,6 +130,7 @@ def test_an_empty_secret_is_a_missing_one(name):
         ("DATABASE_POOL_SIZE", "0"),
         ("DATABASE_POOL_SIZE", "many"),
         ("DATABASE_POOL_SIZE", "1.5"),
+        ("DATABASE_PREPARE", "hidden"),
         ("TRIGGER_SECRET_KEY", "hidden with spaces"),
         ("TRIGGER_SECRET_KEY", "hidden\n"),
         ("TRIGGER_ENVIRONMENT", "hidden"),

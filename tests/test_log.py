@@ -154,8 +154,21 @@ class TestRequestLine:
         delete(client, world.task(owner), world.key(owner))
         [line] = lines()
         assert (line["level"], line["status"], line["state"]) == ("error", 500, "kept")
-        assert line["reason"] == "Trigger.dev answered 401"
+        assert line["reason"] == "Trigger.dev answered 401: Something went wrong, please try again"
         assert "error" not in line
+
+    def test_what_trigger_dev_says_is_in_the_line_and_in_no_answer(self, client, world, lines):
+        """It is for the operator alone, in one line, without a key that it might quote."""
+        said = "Transaction failed:\n\x1b[31m write conflict of tr_prod_4f1e2d3c.\u202e" + "x" * 999
+        world.standin.fail(Fault.status(403, json.dumps({"error": said}).encode()))
+        owner = world.account()
+        answer = delete(client, world.task(owner), world.key(owner))
+        assert "write conflict" not in answer.text
+        [line] = lines()
+        begins = "Trigger.dev answered 403: Transaction failed: [31m write conflict of tr_***. xxx"
+        assert line["reason"].startswith(begins)
+        assert len(line["reason"]) == len("Trigger.dev answered 403: ") + 200
+        assert line["reason"].endswith("x…")
 
     def test_a_refusal_is_one_line_too(self, client, world, lines):
         """A caller's fault is no error of ours, and says which task and account it was."""

@@ -23,8 +23,6 @@ from tests.factories import World
 from tests.postgres import free_port
 from tests.server import Server
 
-# All in one process, as what they share takes a while to make.
-pytestmark = pytest.mark.xdist_group("ops")
 OPS = Path(__file__).resolve().parent.parent / "ops"
 DASHBOARD = json.loads((OPS / "grafana-dashboard.json").read_text())
 ALERTS = (OPS / "prometheus-alerts.yml").read_text()

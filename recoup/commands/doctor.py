@@ -1,51 +1,51 @@
 """`recoup doctor`: is all there that a deletion needs, and does it fit together?"""
 
-import json
-import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from uuid import UUID
 
 import click
-import requests
 
-from recoup.config import TRIGGER_ENVIRONMENTS, Config, ConfigError
+from recoup.commands.findings import Finding, show
+from recoup.commands.rehearsal import rehearse_deletions
+from recoup.commands.trigger_checks import check_trigger
+from recoup.config import Config, ConfigError
 from recoup.database import guard, statements
 from recoup.database.connection import FAILURES, DatabaseFailed, connect, is_postgres, release
 from recoup.database.failures import explain
 from recoup.database.orphans import count_orphans
-from recoup.database.readiness import missing_from_schema
-from recoup.trigger.route import SchedulesRoute
+from recoup.database.readiness import find_problems, missing_from_schema
+from recoup.deletion.staged import WITNESSES
 
 CLOCK_TOLERANCE_SECONDS = 5
 OLD_ORPHAN_SECONDS = 3600
-COLOURS = {"ok": "green", "note": "yellow", "failed": "red"}
-
-
-class Finding(NamedTuple):
-    """What a check found; a note is for the operator to know, and not wrong."""
-
-    verdict: Literal["ok", "note", "failed"]
-    subject: str
-    text: str
+# There is no such task, so that any may be in a sample of the others.
+NO_TASK = str(UUID(int=0))
 
 
 @click.command("doctor")
-def doctor() -> None:
+@click.option("--rehearse", is_flag=True, help="Make and cancel schedules at Trigger.dev, too.")
+def doctor(rehearse: bool) -> None:
     """Check settings, database and Trigger.dev.
 
-    Also the clock, the key's environment and Privy's key. At Trigger.dev one schedule is read,
+    Also the clock, the key's environment and Privy's key. At Trigger.dev some schedules are read,
     with the key that is set; nothing is changed.
+
+    With --rehearse, and nothing wrong so far, it makes two schedules at Trigger.dev with keys of
+    their own, looks them up and cancels them, and stops where an answer isn't one that deletions
+    rely on. They are inactive at once, far from firing, and gone in the end.
 
     Exits with 1 if anything is wrong.
     """
-    failed = False
+    findings = []
     for finding in examine():
-        verdict = click.style(finding.verdict.ljust(6), fg=COLOURS[finding.verdict])
-        click.echo(f"{verdict}  {finding.subject}: {finding.text}")
-        failed |= finding.verdict == "failed"
-    if failed:
+        findings.append(finding)
+        show(finding)
+    well = all(finding.verdict != "failed" for finding in findings)
+    if well and rehearse:
+        well = rehearse_deletions(Config.load())
+    if not well:
         sys.exit(1)
 
 
@@ -58,24 +58,28 @@ def examine() -> Iterator[Finding]:
             yield Finding("failed", name, " ".join(texts))
         return
     connect(config)
-    yield _check_database()
+    yield from _check_database()
     yield _check_clock()
     yield from _check_guard()
+    stored = _sample_schedules()
     release()
-    yield _check_trigger(config)
-    yield _check_environment(config)
+    yield from check_trigger(config, stored)
     yield _check_privy(config)
 
 
-def _check_database() -> Finding:
+def _check_database() -> Iterator[Finding]:
+    """Name what keeps deletions from being finished, as `/readyz` does, or why it can't be told."""
     try:
-        missing = missing_from_schema()
+        missing_from_schema()
     except FAILURES as error:
-        return Finding("failed", "database", f"can't be reached: {explain(error)}")
-    if missing:
-        text = f"lacks {', '.join(missing)}: run `recoup db upgrade`"
-        return Finding("failed", "database", text)
-    return Finding("ok", "database", "reachable and upgraded")
+        yield Finding("failed", "database", f"can't be reached: {explain(error)}")
+        return
+    problems = find_problems()
+    for problem in problems:
+        text = problem.removeprefix("The database ").removesuffix(".")
+        yield Finding("failed", "database", text)
+    if not problems:
+        yield Finding("ok", "database", "reachable and upgraded")
 
 
 def _check_clock() -> Finding:
@@ -112,55 +116,12 @@ def _check_guard() -> Iterator[Finding]:
         yield Finding("ok", "orphans", text if count else "none")
 
 
-def _check_trigger(config: Config) -> Finding:
-    route = SchedulesRoute.of(config)
+def _sample_schedules() -> list[str]:
+    """Return some of the schedules that enabled tasks name; none where the database is amiss."""
     try:
-        answer = route.look(config.trigger_deadline_seconds)
-    except requests.RequestException as error:
-        reason = _reason(error)
-        text = f"{config.trigger_api_url} can't be reached: {reason}{_advise(config, reason)}"
-        return Finding("failed", "Trigger.dev", text)
-    if answer.status in (401, 403):
-        text = f"refuses TRIGGER_SECRET_KEY, with status {answer.status}"
-        return Finding("failed", "Trigger.dev", text)
-    if answer.status != 200:
-        text = f"{config.trigger_api_url} answers with status {answer.status}"
-        return Finding("failed", "Trigger.dev", text)
-    try:
-        count = int(json.loads(answer.body)["pagination"]["count"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        text = f"{config.trigger_api_url} doesn't answer as Trigger.dev does"
-        return Finding("failed", "Trigger.dev", text)
-    return Finding("ok", "Trigger.dev", f"reachable with this key (schedules: {count})")
-
-
-def _reason(error: requests.RequestException) -> str:
-    """Name what happened, without urllib3's words about how often it was tried."""
-    cause = error.args[0] if error.args else ""
-    return f"{type(error).__name__}: {getattr(cause, 'reason', cause)}"
-
-
-def _advise(config: Config, reason: str) -> str:
-    """Name the setting that says whom to trust, where the certificate isn't trusted."""
-    if not re.search("self.signed certificate|unable to get local issuer", reason):
-        return ""
-    if config.ca_variable:
-        return f"; the file of {config.ca_variable} lacks the authority that signed it"
-    return "; set REQUESTS_CA_BUNDLE to a file with the authority that signed it"
-
-
-def _check_environment(config: Config) -> Finding:
-    """Compare the environment that the key is of, by its prefix, with what it should be."""
-    prefixes = TRIGGER_ENVIRONMENTS.items()
-    key = config.trigger_secret_key
-    found = next((name for name, prefix in prefixes if key.startswith(prefix)), "no known one")
-    if config.trigger_environment is None:
-        text = f"the key's is {found}; set TRIGGER_ENVIRONMENT to have it checked"
-        return Finding("note", "environment", text)
-    if found != config.trigger_environment:
-        text = f"TRIGGER_ENVIRONMENT is {config.trigger_environment}, but the key's is {found}"
-        return Finding("failed", "environment", text)
-    return Finding("ok", "environment", f"the key's is {found}, as it should be")
+        return statements.sample_schedules(NO_TASK, WITNESSES)
+    except DatabaseFailed:
+        return []
 
 
 def _check_privy(config: Config) -> Finding:

@@ -1,4 +1,4 @@
-"""The commands `recoup tasks reconcile` and `recoup tasks restore-schedules`."""
+"""The command `recoup tasks reconcile`."""
 
 import logging
 import sys
@@ -16,10 +16,11 @@ from recoup.commands.group import HIDDEN, services
 from recoup.database.connection import FAILURES, DatabaseFailed
 from recoup.database.failures import explain
 from recoup.database.readiness import missing_from_schema
-from recoup.reconcile.backup import read_backup, write_backup
+from recoup.reconcile.backup import write_backup
 from recoup.reconcile.drift import Drift, find_drift
-from recoup.reconcile.repair import delete_orphan, restore, rows_may_be_hidden, store_id
-from recoup.trigger.inventory import InventoryFailed, ScheduleInventory, Watch
+from recoup.reconcile.repair import delete_orphan, rows_may_be_hidden, store_id
+from recoup.trigger.inventory import ScheduleInventory, Watch
+from recoup.trigger.outcome import InventoryFailed
 from recoup.trigger.schedule import Schedule
 
 
@@ -59,8 +60,8 @@ def reconcile_tasks(as_json: bool, fix: bool, yes: bool, backup: Path) -> None:
         raise click.UsageError("--fix has no terminal to ask at; with --yes it doesn't ask.")
     if sys.stderr.isatty():  # a person sees what is done, and needn't read it in the log again
         log.logger.setLevel(logging.WARNING)
-    inventory = _inventory()
-    with _failures_as(_CannotTell):
+    inventory = ScheduleInventory.of(services().config)
+    with failures_as(_CannotTell):
         if rows_may_be_hidden():
             raise _CannotTell(HIDDEN)
         identifier = services().config.trigger_task_identifier
@@ -112,31 +113,6 @@ def _delete(inventory: ScheduleInventory, orphans: Sequence[Schedule], backup: P
         _say(f"{orphan.id} {'deleted' if gone else 'kept: a task has it now'}")
 
 
-@click.command("restore-schedules")
-@click.argument("file", type=click.Path(path_type=Path))
-@with_appcontext
-def restore_schedules(file: Path) -> None:
-    """Make the schedules again that are in FILE.
-
-    It is what `tasks reconcile --fix` wrote. The schedules get new ids. What is there still, or
-    again, is left as it is, so that this may be repeated.
-    """
-    try:
-        schedules = read_backup(file)
-    except OSError as error:
-        raise click.UsageError(f"{file} can't be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise click.UsageError(f"{file} is not what `tasks reconcile --fix` wrote.") from error
-    inventory = _inventory()
-    restored = 0
-    with _failures_as(click.ClickException):
-        for schedule in schedules:
-            schedule_id, new = restore(inventory, schedule)
-            restored += new
-            click.echo(f"{schedule.id} {'is new as' if new else 'is there as'} {schedule_id}")
-    click.echo(f"{restored} restored.")
-
-
 @contextmanager
 def _progress(label: str) -> Iterator[Watch]:
     """Show a bar on a terminal; elsewhere, nothing."""
@@ -151,7 +127,8 @@ def _progress(label: str) -> Iterator[Watch]:
 
 
 @contextmanager
-def _failures_as(kind: type[click.ClickException]) -> Iterator[None]:
+def failures_as(kind: type[click.ClickException]) -> Iterator[None]:
+    """Tell in one line, as *kind*, what Trigger.dev or the database has failed with."""
     try:
         yield
     except InventoryFailed as error:
@@ -171,8 +148,3 @@ def _explain(error: Exception) -> str:
 def _say(text: str) -> None:
     """Tell a person what is done; with `--json`, standard output is for JSON alone."""
     click.echo(text, err=click.get_current_context().params["as_json"])
-
-
-def _inventory() -> ScheduleInventory:
-    config = services().config
-    return ScheduleInventory.of(config, call_seconds=config.trigger_deadline_seconds)

@@ -53,6 +53,7 @@ class Config:
 
     database_url: Annotated[str, kinds.database_url(DEFAULT_DATABASE_URL)] = field(repr=False)
     database_pool_size: Annotated[int, kinds.number(5, 1, 1000)]
+    database_prepare: Annotated[str, kinds.choice("auto", "on", "off", default="auto")]
     trigger_secret_key: Annotated[str, kinds.secret()] = field(repr=False)
     trigger_environment: Annotated[str | None, kinds.choice(*TRIGGER_ENVIRONMENTS)]
     trigger_api_url: Annotated[str, kinds.base_url("https://api.trigger.dev")]
@@ -91,6 +92,12 @@ class Config:
         if problems:
             raise ConfigError(problems | mistakes.find_misspelt(present, SETTINGS, problems))
         return cls(**{name.lower(): value for name, value in values.items()})
+
+    @property
+    def trigger_key_environment(self) -> str | None:
+        """Of which of `TRIGGER_ENVIRONMENTS` the secret key is, by its prefix; None: of none."""
+        prefixes = TRIGGER_ENVIRONMENTS.items()
+        return next((n for n, p in prefixes if self.trigger_secret_key.startswith(p)), None)
 
     @property
     def ca_variable(self) -> str | None:

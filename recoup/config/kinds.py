@@ -40,10 +40,10 @@ def word(default: str | None = None) -> fields.String:
     return fields.String(load_default=default, validate=_printable, error_messages=_TYPE_ERRORS)
 
 
-def choice(*values: str) -> fields.String:
+def choice(*values: str, default: str | None = None) -> fields.String:
     """Return one of a few texts, or none."""
     known = validate.OneOf(values, error=f"must be one of: {', '.join(values)}.")
-    return fields.String(load_default=None, validate=known, error_messages=_TYPE_ERRORS)
+    return fields.String(load_default=default, validate=known, error_messages=_TYPE_ERRORS)
 
 
 def number(default: int | None, low: int, high: int) -> fields.Integer:

@@ -16,7 +16,8 @@ from playhouse.pool import MaxConnectionsExceeded
 from recoup.config import Config
 from recoup.database.failures import explain
 from recoup.database.pool import make_pool
-from recoup.database.postgres import NoConnection, sqlstate
+from recoup.database.postgres import NoConnection
+from recoup.database.session import sqlstate
 
 database = peewee.DatabaseProxy()
 

@@ -7,7 +7,7 @@ from peewee import Node, fn
 
 from recoup.database.built import Statement
 from recoup.database.connection import is_postgres
-from recoup.database.expressions import clock, clock_plus
+from recoup.database.expressions import clock, clock_plus, instant
 from recoup.database.mark_queries import LONGEST_LEASE_SECONDS
 from recoup.database.models import OrphanCollector, OrphanedSchedule
 
@@ -16,13 +16,13 @@ THE_COLLECTOR = 1
 LONGEST_PAUSE_SECONDS = 3600
 
 
-def _is_past(instant: Any, longest: float) -> peewee.Expression:
+def _is_past(moment: Any, longest: float) -> peewee.Expression:
     """Whether an instant of ours is over, which is never further ahead than `longest` seconds.
 
     One that is, on SQLite, was noted before the machine's clock was set back.
     """
-    over: peewee.Expression = instant <= clock()
-    return over if is_postgres() else over | (instant > clock_plus(longest))
+    over: peewee.Expression = moment <= clock()
+    return over if is_postgres() else over | (moment > clock_plus(longest))
 
 
 @Statement
@@ -44,6 +44,7 @@ def forget_own_orphan(task_id: Node) -> peewee.BaseQuery:
 
 @Statement
 def due_orphans(limit: Node) -> peewee.BaseQuery:
+    # By the bare column, SQLite would read its whole index rather than sort the few it needs.
     record = OrphanedSchedule
     return (
         record.select(
@@ -55,7 +56,7 @@ def due_orphans(limit: Node) -> peewee.BaseQuery:
             clock(),
         )
         .where(_is_past(record.due_at, LONGEST_PAUSE_SECONDS))
-        .order_by(record.due_at, record.id)
+        .order_by(instant(record.due_at), record.id)
         .limit(limit)
     )
 

@@ -13,5 +13,8 @@ def make_pool(config: Config) -> peewee.Database:
     if scheme == "sqlite":
         return SQLiteDatabase(rest[1:], config.database_pool_size)
     return PostgresDatabase(
-        f"postgresql://{rest}", config.database_pool_size, most_waiting=2 * config.web_threads
+        f"postgresql://{rest}",
+        config.database_pool_size,
+        most_waiting=2 * config.web_threads,
+        prepare=config.database_prepare,
     )

@@ -54,8 +54,6 @@ class SQLiteDatabase(PooledSqliteDatabase):
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Run a statement; one that writes, when its turn has come."""
-        # Before the turn, or those who have connections would wait for the turn, and it for them.
-        self.connection()  # type: ignore[no-untyped-call]
         if sql.lstrip().startswith("SELECT"):
             return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
         with self.turn():
@@ -63,7 +61,9 @@ class SQLiteDatabase(PooledSqliteDatabase):
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Take this thread's turn to write, for the statements of a transaction or for one."""
+        """Take this thread's turn to write, for a statement or for those of a transaction."""
+        # Before the turn, or those who have connections would wait for the turn, and it for them.
+        self.connection()  # type: ignore[no-untyped-call]
         if not self._turn.acquire(timeout=waits.WAIT_SECONDS):
             raise peewee.OperationalError("database is locked")
         try:

@@ -21,7 +21,7 @@ from recoup.database.orphans import Orphan
 from recoup.deletion.outcomes import OrphanWaiting
 from recoup.deletion.settling import Settled, note_report, try_one
 from recoup.deletion.staged import Deleter
-from recoup.trigger.cancel import CancelFailed
+from recoup.trigger.cancel import CancelFailed, Cancellation
 from recoup.trigger.inventory import SECONDS_BETWEEN_REQUESTS
 
 # The pause after a try in vain, doubled each time.
@@ -47,17 +47,19 @@ def collect(deleter: Deleter, seconds: float) -> Iterator[Settled]:
             break
         if not orphans.hold_collection(token, deleter.lease_seconds):
             break
-        settled = try_one("orphan", orphan.task_id, partial(_collect_one, deleter, orphan))
+        cancellation = deleter.begin(orphan.task_id, orphan.schedule_id)
+        work = partial(_collect_one, deleter, orphan, cancellation)
+        settled = try_one("orphan", orphan.task_id, work)
         failures = failures + 1 if settled.reason else 0
         yield settled
-        share = settled.requests * SECONDS_BETWEEN_REQUESTS
+        share = cancellation.report.attempts * SECONDS_BETWEEN_REQUESTS
         time.sleep(max(0.0, began + share - time.monotonic()))
     if due:
         orphans.end_collection(token)
     release()
 
 
-def _collect_one(deleter: Deleter, orphan: Orphan) -> None:
+def _collect_one(deleter: Deleter, orphan: Orphan, cancellation: Cancellation) -> None:
     """Cancel what schedules an orphan has left, and forget it.
 
     Notes as `state` what became of it: `cancelled`, `gone` (there were none), `kept` (its row is
@@ -74,13 +76,12 @@ def _collect_one(deleter: Deleter, orphan: Orphan) -> None:
         return
     row_is_there = statements.find_standing(orphan.task_id) is not None
     release()
-    state = "kept" if row_is_there else _cancel(deleter, orphan)
+    state = "kept" if row_is_there else _cancel(deleter, cancellation)
     orphans.forget_orphan(orphan)
     log.note(state=state, waited=round(orphan.age_seconds + time.monotonic() - listed, 1))
 
 
-def _cancel(deleter: Deleter, orphan: Orphan) -> str:
-    cancellation = deleter.begin(orphan.task_id, orphan.schedule_id)
+def _cancel(deleter: Deleter, cancellation: Cancellation) -> str:
     report = cancellation.report
     try:
         deleter.schedules.cancel(cancellation)

@@ -11,15 +11,11 @@ from recoup.trigger.cancel import CancelReport
 
 
 class Settled(NamedTuple):
-    """What became of one task: its `state` as in the log, and why it is not settled, if so.
-
-    `requests`: how many were sent to Trigger.dev.
-    """
+    """What became of one task: its `state` as in the log, and why it is not settled, if so."""
 
     task_id: str
     state: str
     reason: str | None
-    requests: int
 
 
 def try_one(event: str, task_id: str, work: Callable[[], object]) -> Settled:
@@ -41,7 +37,7 @@ def try_one(event: str, task_id: str, work: Callable[[], object]) -> Settled:
         finally:
             release()
     metrics.count_settling(event, notes)
-    return Settled(task_id, notes["state"], reason, len(notes.get("upstream_statuses", ())))
+    return Settled(task_id, notes["state"], reason)
 
 
 def note_report(report: CancelReport, reason: str | None = None) -> None:

@@ -22,16 +22,16 @@ def was_sent(error: requests.RequestException) -> bool:
 def in_words(error: requests.RequestException, seconds: float) -> str:
     """Say for an operator why a call that had `seconds` got no answer; it quotes nobody."""
     cause = _cause(error)
-    if isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
-        return f"no connection within {min(seconds, CONNECT_SECONDS):.1f} s"
     if isinstance(cause, urllib3.exceptions.NameResolutionError):
         return "the host's name is not known"
+    if isinstance(cause, urllib3.exceptions.NewConnectionError):  # a timeout too, to urllib3
+        return "no connection"
+    if isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
+        return f"no connection within {min(seconds, CONNECT_SECONDS):.1f} s"
     if isinstance(cause, urllib3.exceptions.SSLError):
         return "the certificate is not trusted"
     if isinstance(cause, urllib3.exceptions.ProxyError):
         return "the proxy let nothing through"
-    if isinstance(cause, urllib3.exceptions.NewConnectionError):
-        return "no connection"
     if isinstance(error, requests.Timeout):
         return f"no answer within {seconds:.1f} s"
     return "the connection broke off before an answer"

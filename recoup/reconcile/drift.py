@@ -16,7 +16,8 @@ import peewee
 
 from recoup.database.connection import release
 from recoup.database.models import ScheduledAction, TaskDeletion
-from recoup.trigger.inventory import InventoryFailed, ScheduleInventory, Watch
+from recoup.trigger.inventory import ScheduleInventory, Watch
+from recoup.trigger.outcome import InventoryFailed
 from recoup.trigger.schedule import Schedule
 
 # A program that was between the row and the schedule of a task is done with both by then.

@@ -1,10 +1,13 @@
 """Mends drift: deletes orphans, stores lost ids, and makes schedules again."""
 
+from collections.abc import Sequence
+
 from recoup import log
 from recoup.database.connection import fetch, is_postgres, release
 from recoup.database.models import ScheduledAction, TaskDeletion
 from recoup.reconcile.drift import Mismatch
 from recoup.trigger.inventory import ScheduleInventory
+from recoup.trigger.route import is_key_in_url
 from recoup.trigger.schedule import Schedule
 
 
@@ -55,12 +58,44 @@ def store_id(mismatch: Mismatch) -> bool:
     return bool(stored)
 
 
+class NotRestored(Exception):
+    """A schedule is not there as it was; the text says why."""
+
+
+def find_foreign(
+    inventory: ScheduleInventory, schedules: Sequence[Schedule], environment_type: str | None
+) -> Schedule | None:
+    """Return one of the schedules that is of another environment than the key, if there is one.
+
+    Deduplication keys are a project's, so that making it would take it away from the other one.
+    The key's `environment_type` is not all: each branch of PREVIEW and each person's DEVELOPMENT
+    is an environment of its own. What the key lists is of the key's.
+    """
+    for schedule in schedules:
+        if environment_type not in {environment.type for environment in schedule.environments}:
+            return schedule
+    listed = inventory.newest() if schedules else None
+    for schedule in schedules:
+        if listed and not listed.environments & schedule.environments:
+            return schedule
+    return None
+
+
 def restore(inventory: ScheduleInventory, schedule: Schedule) -> tuple[str, bool]:
-    """Make a schedule again, unless it is there; return its id now, and whether that is new."""
+    """Make a schedule again, unless it is there; return its id now, and whether that is new.
+
+    Raises:
+        NotRestored: there may be, or there is, another one under its key; that is left alone.
+    """
     if there := inventory.get(schedule.id):
         return there.id, False
+    if not is_key_in_url(schedule.lasting_key):
+        raise NotRestored("its key can't be asked for, so it may be there; look in the dashboard")
     there = inventory.get(schedule.lasting_key)
-    # One that was made before may not have been switched off; making is good for that, too.
-    if there and there.active == schedule.active:
-        return there.id, False
-    return inventory.make(schedule), there is None
+    now = there or inventory.make(schedule)
+    if differences := now.differences(schedule):
+        raise NotRestored(f"{now.id} has its key, and not its {', '.join(differences)}")
+    # One that was made before may have been left on, where something failed before the switch.
+    if now.active != schedule.active:
+        inventory.switch(now, schedule.active)
+    return now.id, there is None

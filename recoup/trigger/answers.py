@@ -12,12 +12,17 @@ rate limiter and its client, and seen in its real server:
 """
 
 import json
+import re
 from enum import Enum
 from typing import Any
 
 from recoup.http.client import Answer
 
 RETRIED = (408, 409, 429)
+# What is told of an error's text.
+MOST_CHARACTERS = 200
+# A secret key, should an error ever quote one.
+SECRET_KEY = re.compile(r"\btr_[a-z]+_\w+")
 
 
 class Verdict(Enum):
@@ -76,6 +81,23 @@ def read_object(answer: Answer) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def describe(answer: Answer) -> str:
+    """Say for an operator, in one line, what was answered: the status, and the `error` in it."""
+    said = error_text(answer)
+    return f"Trigger.dev answered {answer.status}" + (f": {said}" if said else "")
+
+
+def error_text(answer: Answer) -> str:
+    """Return the `error` of an answer, cut and cleaned; for an operator, never for a caller."""
+    said = read_object(answer).get("error")
+    if not isinstance(said, str):
+        return ""
+    printable = "".join(c if c.isprintable() else " " for c in SECRET_KEY.sub("tr_***", said))
+    text = " ".join(printable.split())
+    cut = text[: MOST_CHARACTERS - 1] + "…" if len(text) > MOST_CHARACTERS else text
+    return cut.removesuffix(".")
 
 
 def schedule_id(answer: Answer) -> str | None:

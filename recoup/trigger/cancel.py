@@ -19,6 +19,7 @@ from recoup.http.deadline import Deadline
 from recoup.http.failures import in_words, was_sent
 from recoup.trigger.answers import (
     Verdict,
+    describe,
     judge_schedule,
     may_have_acted,
     read_object,
@@ -194,7 +195,7 @@ class TriggerSchedules(SchedulesRoute):
             return Verdict.RETRY, 0.0
         answers.append(answer)
         report.upstream_statuses.append(answer.status)
-        report.reason = f"Trigger.dev answered {answer.status}"
+        report.reason = describe(answer)
         verdict = judge_schedule(answer)
         settled = verdict in (Verdict.SUCCESS, Verdict.MISSING)
         report.in_doubt |= method == "DELETE" and not settled and may_have_acted(answer)

@@ -6,56 +6,33 @@ and `api.v1.schedules.$scheduleId.ts`: the list is paged by offset, newest first
 a replica of the database, so it may lag; a look-up by id or deduplication key does not.
 """
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import requests
-from marshmallow import Schema, ValidationError
 
+from recoup.config import Config
 from recoup.http.client import Answer
 from recoup.http.deadline import Deadline
 from recoup.http.failures import in_words
-from recoup.trigger.answers import Verdict, judge, seconds_until_reset
-from recoup.trigger.route import ATTEMPT_SHARE, DOT_SEGMENTS, SchedulesRoute, persist
-from recoup.trigger.schedule import PageSchema, Schedule, ScheduleSchema
+from recoup.trigger.answers import Verdict, judge, judge_schedule, seconds_until_reset
+from recoup.trigger.outcome import LIMIT_IN_WORDS, InventoryFailed, Outcome, TooLarge, load
+from recoup.trigger.route import ATTEMPT_SHARE, SchedulesRoute, is_key_in_url, persist
+from recoup.trigger.schedule import SCHEDULE_ID, PageSchema, Schedule, ScheduleSchema
 
-PAGE_SIZE = 100
+# How many schedules a page has; smaller where the larger doesn't fit in `BODY_LIMIT_BYTES`.
+PAGE_SIZES = (100, 50, 25, 12, 6, 3, 1)
 # Two in five of the 1,500 requests a minute that all programs with this key have together.
 SECONDS_BETWEEN_REQUESTS = 0.1
 # The rate limit's window is a minute, and others may use up the next ones too.
 RATE_LIMIT_PATIENCE_SECONDS = 300
 MOST_LISTINGS = 5
-HINTS = {
-    401: "check TRIGGER_SECRET_KEY",
-    403: "check TRIGGER_SECRET_KEY",
-    422: "its plan may allow no more schedules",
-    429: "other programs use up the rate limit",
-}
 
 # Told how much is done, of how much in all.
 Watch: TypeAlias = Callable[[int, int], None]
-
-
-class InventoryFailed(Exception):
-    """Trigger.dev could not be asked, or what it says can't be relied on."""
-
-
-@dataclass
-class _Outcome:
-    """What has become of a request; `wait`: seconds until the rate limit has room again."""
-
-    status: int | None = None
-    reason: str = "nothing was sent"
-    wait: float = 0.0
-    body: Any = None
-
-    def explain(self) -> str:
-        hint = HINTS.get(self.status or 0, "check TRIGGER_API_URL, or try again later")
-        return f"{self.reason}; {hint}"
 
 
 class ScheduleInventory(SchedulesRoute):
@@ -68,6 +45,11 @@ class ScheduleInventory(SchedulesRoute):
         super().__init__(api_url, secret_key, **options)
         self._call_seconds = call_seconds
         self._next_at = time.monotonic()
+
+    @classmethod
+    def of(cls, config: Config, **options: Any) -> Self:
+        """Return the inventory that the settings name."""
+        return super().of(config, call_seconds=config.trigger_deadline_seconds, **options)
 
     def list_all(self, watch: Watch) -> list[Schedule]:
         """Return the schedules of every task.
@@ -84,16 +66,27 @@ class ScheduleInventory(SchedulesRoute):
         )
 
     def get(self, key: str) -> Schedule | None:
-        """Return the schedule of an id or a deduplication key, if there is one."""
-        body = None if key in DOT_SEGMENTS else self._call("GET", key)
-        return None if body is None else _load(ScheduleSchema, body)
+        """Return the schedule of an id or a deduplication key, if there is one.
+
+        One whose key can't be asked for is not found by it.
+        """
+        if not (SCHEDULE_ID.fullmatch(key) or is_key_in_url(key)):
+            return None
+        body = self._call("GET", key)
+        found: Schedule | None = None if body is None else load(ScheduleSchema, body)
+        return found if found and key in found.names else None
+
+    def newest(self) -> Schedule | None:
+        """Return the schedule that the list begins with, if there is one."""
+        page = load(PageSchema, self._call("GET", query="?perPage=1"))
+        return next(iter(page["data"]), None)
 
     def delete(self, schedule: Schedule) -> None:
         """Delete a schedule, unless it is gone."""
         self._call("DELETE", schedule.id)
 
-    def make(self, schedule: Schedule) -> str:
-        """Make a schedule like this one, under its lasting key, and return its id.
+    def make(self, schedule: Schedule) -> Schedule:
+        """Make a schedule like this one, under its lasting key, and return it.
 
         Where there is one under that key, it is changed to be like this one.
         """
@@ -101,16 +94,31 @@ class ScheduleInventory(SchedulesRoute):
             "task": schedule.task,
             "cron": schedule.cron,
             "timezone": schedule.timezone,
+            "window": schedule.window,
             "externalId": schedule.external_id,
             "deduplicationKey": schedule.lasting_key,
         }
         given = {name: value for name, value in fields.items() if value is not None}
-        made: Schedule = _load(ScheduleSchema, self._call("POST", json=given))
-        if not schedule.active:
-            self._call("POST", made.id, "deactivate")
-        return made.id
+        made: Schedule = load(ScheduleSchema, self._call("POST", json=given))
+        # One that was there and off is not switched on by that.
+        return made if made.active == schedule.active else self.switch(made, schedule.active)
+
+    def switch(self, schedule: Schedule, active: bool) -> Schedule:
+        """Switch a schedule on or off, and return what it is now."""
+        body = self._call("POST", schedule.id, "activate" if active else "deactivate")
+        if body is None:
+            raise InventoryFailed(f"{schedule.id} vanished while it was made; try again")
+        switched: Schedule = load(ScheduleSchema, body)
+        return switched
 
     def _list_once(self, watch: Watch) -> list[Schedule] | None:
+        """Return all schedules, in pages as large as can be read; None if the list changed."""
+        for size in PAGE_SIZES:
+            with suppress(TooLarge):
+                return self._list_in_pages(size, watch)
+        raise TooLarge(f"a schedule in Trigger.dev's list is larger than {LIMIT_IN_WORDS}")
+
+    def _list_in_pages(self, size: int, watch: Watch) -> list[Schedule] | None:
         """Return all schedules; None if the list changed meanwhile.
 
         Pages are cut by position: one then repeats or skips schedules of the one before.
@@ -119,8 +127,8 @@ class ScheduleInventory(SchedulesRoute):
         counts = set()
         page = pages = 1
         while page <= pages:
-            answer = self._call("GET", query=f"?page={page}&perPage={PAGE_SIZE}")
-            content = _load(PageSchema, answer)
+            answer = self._call("GET", query=f"?page={page}&perPage={size}")
+            content = load(PageSchema, answer)
             found |= {schedule.id: schedule for schedule in content["data"]}
             pages, count = content["pagination"]["pages"], content["pagination"]["count"]
             counts.add(count)
@@ -131,10 +139,11 @@ class ScheduleInventory(SchedulesRoute):
     def _call(self, method: str, *path: str, **options: Any) -> Any:
         """Send a request until it is settled; return its answer, None if there is no schedule."""
         send = partial(self._send, method, path, **options)
+        means = judge_schedule if path else judge
         patience = Deadline(RATE_LIMIT_PATIENCE_SECONDS)
         while True:
-            outcome = _Outcome()
-            attempt = partial(self._attempt, send, outcome)
+            outcome = Outcome()
+            attempt = partial(self._attempt, send, means, outcome)
             verdict = persist(attempt, Deadline(self._call_seconds))
             if verdict in (Verdict.SUCCESS, Verdict.MISSING):
                 return outcome.body
@@ -143,7 +152,11 @@ class ScheduleInventory(SchedulesRoute):
             time.sleep(outcome.wait)
 
     def _attempt(
-        self, send: Callable[[float], Answer], outcome: _Outcome, left: float
+        self,
+        send: Callable[[float], Answer],
+        means: Callable[[Answer], Verdict],
+        outcome: Outcome,
+        left: float,
     ) -> tuple[Verdict, float]:
         self._pace()
         seconds = left * ATTEMPT_SHARE
@@ -153,32 +166,9 @@ class ScheduleInventory(SchedulesRoute):
             reason = f"Trigger.dev could not be reached ({in_words(error, seconds)})"
             outcome.status, outcome.reason, outcome.wait = None, reason, 0.0
             return Verdict.RETRY, 0.0
-        outcome.status, outcome.reason = answer.status, f"Trigger.dev answered {answer.status}"
         outcome.wait = seconds_until_reset(answer, time.time())
-        return _read(answer, outcome), outcome.wait
+        return outcome.read(answer, means), outcome.wait
 
     def _pace(self) -> None:
         time.sleep(max(0.0, self._next_at - time.monotonic()))
         self._next_at = time.monotonic() + SECONDS_BETWEEN_REQUESTS
-
-
-def _read(answer: Answer, outcome: _Outcome) -> Verdict:
-    """Judge an answer; a success must have come whole."""
-    verdict = judge(answer)
-    if verdict is not Verdict.SUCCESS:
-        return verdict
-    try:
-        outcome.body = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        outcome.reason += ", but not with JSON"
-        return Verdict.RETRY
-    return verdict
-
-
-def _load(schema: type[Schema], body: Any) -> Any:
-    try:
-        return schema().load(body)
-    except ValidationError as error:
-        raise InventoryFailed(
-            "Trigger.dev's answer is not understood; check TRIGGER_API_URL"
-        ) from error

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from recoup import log
 from recoup.config import Config
@@ -23,6 +23,15 @@ FIRST_BACKOFF_SECONDS = 0.1
 ATTEMPT_SHARE = 0.5
 # Encoded or not, these name no schedule in a URL but the folder, and the one above.
 DOT_SEGMENTS = (".", "..")
+
+
+def is_key_in_url(key: str) -> bool:
+    """Whether a schedule with this deduplication key can be asked for by it.
+
+    An escape in it is undone by the server, as if it were another's key, and what begins with
+    `sched_` is taken for an id.
+    """
+    return unquote(key) == key and key not in DOT_SEGMENTS and not key.startswith("sched_")
 
 
 class SchedulesRoute:

@@ -6,13 +6,20 @@ Mirrors `ScheduleObject` and `ListSchedulesResult` in trigger.dev's
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from marshmallow import EXCLUDE, Schema, fields, post_load, validate
 
 # What Trigger.dev calls its schedules.
 SCHEDULE_ID = re.compile(r"sched_\w+", re.ASCII)
+# By the environment's name in our settings.
+ENVIRONMENT_TYPES = {
+    "dev": "DEVELOPMENT",
+    "staging": "STAGING",
+    "prod": "PRODUCTION",
+    "preview": "PREVIEW",
+}
 
 
 def task_ids(external_id: Any, deduplication_key: Any) -> set[str]:
@@ -26,6 +33,13 @@ def task_ids(external_id: Any, deduplication_key: Any) -> set[str]:
     return ids
 
 
+class Environment(NamedTuple):
+    """An environment of Trigger.dev; `type` is one of `ENVIRONMENT_TYPES`."""
+
+    id: str
+    type: str
+
+
 @dataclass(frozen=True)
 class Schedule:
     """`task` is Trigger.dev's task identifier; `raw` is all that was said of the schedule."""
@@ -34,10 +48,12 @@ class Schedule:
     task: str
     cron: str
     timezone: str
+    window: str | None
     active: bool
     declarative: bool
     external_id: str | None
     deduplication_key: str | None
+    environments: frozenset[Environment]
     raw: dict[str, Any] = field(repr=False)
 
     @property
@@ -50,6 +66,11 @@ class Schedule:
         """The tasks that it says it is of."""
         return task_ids(self.external_id, self.deduplication_key)
 
+    def differences(self, other: "Schedule") -> list[str]:
+        """Name what is not the same in another one, but for its id, its key and `active`."""
+        names = ("task", "cron", "timezone", "window", "external_id")
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
+
     @property
     def lasting_key(self) -> str:
         """The deduplication key that it has, or gets when it is made again."""
@@ -59,6 +80,15 @@ class Schedule:
 class _Tolerant(Schema):
     class Meta:
         unknown = EXCLUDE
+
+
+class _Environment(_Tolerant):
+    id = fields.String(required=True)
+    type = fields.String(required=True)
+
+    @post_load
+    def make(self, data: dict[str, str], **kwargs: Any) -> Environment:
+        return Environment(**data)
 
 
 class _Generator(_Tolerant):
@@ -75,18 +105,24 @@ class ScheduleSchema(_Tolerant):
     task = fields.String(required=True)
     generator = fields.Nested(_Generator, required=True)
     timezone = fields.String(load_default="UTC")
+    window = fields.String(load_default=None, allow_none=True)
     active = fields.Boolean(load_default=True)
     external_id = fields.String(data_key="externalId", load_default=None, allow_none=True)
     deduplication_key = fields.String(
         data_key="deduplicationKey", load_default=None, allow_none=True
     )
 
+    environments = fields.List(fields.Nested(_Environment), load_default=list)
+
     @post_load(pass_original=True)
     def make(self, data: dict[str, Any], original: dict[str, Any], **kwargs: Any) -> Schedule:
         """Return the object; *original* is what was loaded."""
         cron = data.pop("generator")["expression"]
         declarative = data.pop("type") == "DECLARATIVE"
-        return Schedule(cron=cron, declarative=declarative, raw=original, **data)
+        environments = frozenset(data.pop("environments"))
+        return Schedule(
+            cron=cron, declarative=declarative, environments=environments, raw=original, **data
+        )
 
 
 class _Pagination(_Tolerant):

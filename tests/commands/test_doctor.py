@@ -1,7 +1,9 @@
 """`recoup doctor`: a line for each thing that a deletion needs; exit code 1 if one is amiss."""
 
+import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,15 +12,23 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
+from recoup.app import create_app
 from recoup.commands.main import main
 from recoup.config import SETTINGS
+from recoup.database import guard, orphans
+from recoup.database.connection import connect, execute, release
+from recoup.database.expressions import clock_plus
+from recoup.database.models import OrphanedSchedule
 from recoup.demo.standin import Fault
-from tests.conftest import close_database
+from tests.commands.programs import SECONDS
+from tests.conftest import close_database, make_config
+from tests.factories import World
 from tests.privy import APP_ID, verification_key
 from tests.sockets import encrypt, make_certificate
 
 RECOUP = Path(sys.executable).with_name("recoup")
 KEY = "tr_dev_standin"
+OURS = "table task_deletions, table orphaned_schedules, table orphan_collector"
 
 
 @pytest.fixture(name="environ")
@@ -37,10 +47,13 @@ def _environ(tmp_path, monkeypatch, standin):
 
 @pytest.fixture(name="doctor")
 def _doctor(environ):
-    """Run the command: `code, findings = doctor(NAME="value")`, findings by their subject."""
+    """Run the command: `code, findings = doctor(NAME="value")`, findings by their subject.
 
-    def run(**settings):
-        result = CliRunner(env={**environ, **settings}).invoke(main, ["doctor"])
+    Of several with one subject, the last one counts; `doctor.findings` has all.
+    """
+
+    def run(*args, **settings):
+        result = CliRunner(env={**environ, **settings}).invoke(main, ["doctor", *args])
         assert isinstance(result.exception, SystemExit | None)
         for secret in (KEY, "secret-of-the-tests", "hidden"):
             assert secret not in result.output
@@ -49,7 +62,10 @@ def _doctor(environ):
             verdict, rest = line.split(maxsplit=1)
             subject, _, text = rest.partition(": ")
             findings[subject] = (verdict, text)
+            run.findings.append((verdict, subject, text))
         return result.exit_code, findings
+
+    run.findings = []
 
     return run
 
@@ -60,10 +76,13 @@ def test_all_is_well(doctor, database_url, standin):
     code, findings = doctor(DATABASE_URL=database_url)
     assert code == 0
     assert findings.pop("clock")[0] == "ok"
+    assert findings.pop("guard")[0] == ("ok" if database_url.startswith("sqlite") else "note")
     assert findings == {
         "database": ("ok", "reachable and upgraded"),
+        "orphans": ("ok", "none"),
         "Trigger.dev": ("ok", "reachable with this key (schedules: 1)"),
         "environment": ("note", "the key's is dev; set TRIGGER_ENVIRONMENT to have it checked"),
+        "schedules": ("note", "no enabled task names one that could be looked up"),
         "Privy": ("note", "not configured; only API keys are taken"),
     }
 
@@ -94,7 +113,7 @@ def test_a_database_on_sqlite_that_was_not_upgraded(doctor, tmp_path):
     code, findings = doctor(DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
     verdict, text = findings["database"]
     assert (code, verdict) == (1, "failed")
-    assert text.endswith("table task_deletions: run `recoup db upgrade`")
+    assert text.endswith(f"{OURS}: run `recoup db upgrade`")
 
 
 def test_a_database_on_postgres_that_was_not_upgraded(doctor, postgres):
@@ -103,8 +122,35 @@ def test_a_database_on_postgres_that_was_not_upgraded(doctor, postgres):
     code, findings = doctor(DATABASE_URL=postgres.url("not_upgraded"))
     close_database()
     postgres.drop_database("not_upgraded")
-    text = "lacks table task_deletions: run `recoup db upgrade`"
+    text = f"lacks {OURS}: run `recoup db upgrade`"
     assert (code, findings["database"]) == (1, ("failed", text))
+
+
+def test_a_guard_that_is_off_or_broken_is_a_note(doctor, postgres_url):
+    """Deletions of the service need none."""
+    code, findings = doctor(DATABASE_URL=postgres_url)
+    verdict, text = findings["guard"]
+    assert (code, verdict, text.startswith("off: ")) == (0, "note", True)
+    connect(make_config(postgres_url))
+    guard.turn_on()
+    execute("ALTER TABLE scheduled_actions DISABLE TRIGGER recoup_guard")
+    code, findings = doctor(DATABASE_URL=postgres_url)
+    verdict, text = findings["guard"]
+    assert (code, verdict) == (0, "note")
+    assert "The trigger recoup_guard is missing or disabled." in text
+    assert "`recoup db guard on`" in text
+
+
+@pytest.mark.parametrize(("hours", "code", "verdict"), [(0, 0, "ok"), (2, 1, "failed")])
+def test_orphans_that_wait_for_long_are_wrong(doctor, database_url, hours, code, verdict):
+    """Their schedules may fire."""
+    connect(make_config(database_url))
+    orphans.record_orphan("aade2bce-55c7-468e-a606-c4e76fb2ea2a", 60)
+    OrphanedSchedule.update(orphaned_at=clock_plus(-3600 * hours)).execute()
+    release()
+    found, findings = doctor(DATABASE_URL=database_url)
+    assert (found, findings["orphans"][0]) == (code, verdict)
+    assert findings["orphans"][1].startswith("1 wait to be cancelled, the first for ")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(60, "60 s behind"), (-60, "60 s ahead of")])
@@ -194,7 +240,12 @@ def test_trigger_that_hangs(doctor, sqlite_url, standin):
         (Fault.junk(), "doesn't answer as Trigger.dev does"),
         (Fault.status(200, b"[]"), "doesn't answer as Trigger.dev does"),
         (Fault.junk(404), "answers with status 404"),
-        (Fault.rate_limited(60), "answers with status 429"),
+        (
+            Fault.rate_limited(60),
+            "answers with status 429: Rate limit exceeded 0/750 requests remaining. "
+            "Retry in 60 seconds",
+        ),
+        (Fault.status(503), "answers with status 503: Something went wrong, please try again"),
     ],
 )
 def test_an_answer_that_is_not_the_list(doctor, sqlite_url, standin, fault, text):
@@ -224,6 +275,9 @@ def test_a_key_of_the_environment_that_it_should_be_of(
     code, findings = doctor(DATABASE_URL=sqlite_url, **settings)
     text = f"the key's is {environment}, as it should be"
     assert (code, findings["environment"]) == (0, ("ok", text))
+    assert findings["Trigger.dev"][0] == "ok"
+    branches = {request.headers.get("x-trigger-branch") for request in standin.requests}
+    assert branches == {settings.get("TRIGGER_PREVIEW_BRANCH")}
 
 
 @pytest.mark.parametrize(
@@ -237,6 +291,175 @@ def test_a_key_of_another_environment(doctor, sqlite_url, standin, key, found):
     text = f"TRIGGER_ENVIRONMENT is prod, but the key's is {found}"
     assert (code, findings["environment"]) == (1, ("failed", text))
     assert findings["Trigger.dev"][0] == "ok"
+
+
+@pytest.fixture
+def fill(database_url, standin):
+    """Fill the database with tasks that name these schedules: `fill(id, …, column=value)`."""
+
+    def add(*schedule_ids, **columns):
+        app = create_app(make_config(database_url, TRIGGER_API_URL=standin.url))
+        world = World(app, standin)
+        account = world.account()
+        for id_ in schedule_ids:
+            world.task(account, schedule=False, trigger_schedule_id=id_, **columns)
+        close_database()
+
+    return add
+
+
+def test_stored_ids_that_the_key_knows(doctor, database_url, standin, fill):
+    """Some may be gone; five are enough to tell."""
+    fill(standin.add("x"), standin.add("y"), "sched_gone")
+    code, findings = doctor(DATABASE_URL=database_url)
+    assert (code, findings["schedules"]) == (0, ("ok", "this key knows 2 of 3 that tasks name"))
+    fill(*[standin.add(f"key-{n}") for n in range(10)])
+    standin.requests.clear()
+    assert doctor(DATABASE_URL=database_url)[0] == 0
+    looked_up = [r for r in standin.requests if r.schedule_id]
+    assert (len(looked_up), {r.method for r in looked_up}) == (5, {"GET"})
+
+
+@pytest.mark.parametrize("key", ["tr_dev_other", "tr_dev_another_project"])
+def test_a_key_that_knows_no_stored_id(doctor, database_url, standin, fill, key):
+    """Of another environment or project, or all schedules are gone: it can't tell, and says so."""
+    fill(standin.add("x"), standin.add("y"))
+    standin.other_keys = (key,)
+    code, findings = doctor(DATABASE_URL=database_url, TRIGGER_SECRET_KEY=key)
+    verdict, text = findings["schedules"]
+    assert (code, verdict) == (1, "failed")
+    assert text == (
+        "this key knows none of 2 that tasks name; it is of another environment or project, or, "
+        "if the schedules are really gone, set TRIGGER_TRUST_MISSING for their tasks to be deleted"
+    )
+    settings = {"TRIGGER_SECRET_KEY": key, "TRIGGER_TRUST_MISSING": "true"}
+    code, findings = doctor(DATABASE_URL=database_url, **settings)
+    text = "this key knows none of 2 that tasks name; by TRIGGER_TRUST_MISSING they are gone"
+    assert (code, findings["schedules"]) == (0, ("note", text))
+
+
+def test_what_is_no_id_is_not_asked_for(doctor, database_url, standin, fill):
+    """It might be found as the key of another."""
+    standin.add("x", deduplicationKey="somebody's")
+    fill("somebody's")
+    code, findings = doctor(DATABASE_URL=database_url)
+    assert (code, findings["schedules"][0]) == (1, "failed")
+    assert not [r for r in standin.requests if r.schedule_id]
+
+
+def test_disabled_tasks_are_not_asked_about(doctor, database_url, fill):
+    """Theirs may well be gone."""
+    fill("sched_gone", enabled=False)
+    code, findings = doctor(DATABASE_URL=database_url)
+    text = "no enabled task names one that could be looked up"
+    assert (code, findings["schedules"]) == (0, ("note", text))
+
+
+def test_stored_ids_that_can_not_be_looked_up(doctor, database_url, standin, fill):
+    """The reason is told, in Trigger.dev's words."""
+    id_ = standin.add("x")
+    fill(id_)
+    standin.always(Fault.status(403), method="GET", schedule_id=id_)
+    code, findings = doctor(DATABASE_URL=database_url)
+    text = (
+        "can't be looked up: Trigger.dev answered 403: Something went wrong, please try again; "
+        "check TRIGGER_SECRET_KEY"
+    )
+    assert (code, findings["schedules"]) == (1, ("failed", text))
+
+
+def test_each_of_the_databases_problems_is_named(doctor, postgres_url, standin):
+    """In the words of `/readyz`."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        for statement in (
+            "CREATE ROLE no_deleter LOGIN",
+            "GRANT USAGE ON SCHEMA public TO no_deleter",
+            "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO no_deleter",
+            "ALTER TABLE task_deletions DISABLE ROW LEVEL SECURITY",
+            "ALTER TABLE scheduled_actions ENABLE ROW LEVEL SECURITY",
+        ):
+            connection.execute(statement)
+    url = postgres_url.replace("postgres@", "no_deleter@")
+    code, _ = doctor(DATABASE_URL=url)
+    app = create_app(make_config(url, TRIGGER_API_URL=standin.url))
+    problems = app.test_client().get("/readyz").json["problems"]
+    close_database()
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("DROP OWNED BY no_deleter")
+        connection.execute("DROP ROLE no_deleter")
+    told = [text for verdict, subject, text in doctor.findings if subject == "database"]
+    assert code == 1
+    assert "The role lacks DELETE on scheduled_actions" in told
+    assert [f"{text}." for text in told] == problems
+    assert {v for v, subject, _ in doctor.findings if subject == "database"} == {"failed"}
+
+
+# --rehearse
+
+
+def test_a_rehearsal_is_told_line_by_line(doctor, database_url, standin):
+    """After all else, and nothing is left."""
+    assert doctor("--rehearse", DATABASE_URL=database_url)[0] == 0
+    lines = [(v, text) for v, subject, text in doctor.findings if subject == "rehearsal"]
+    assert len(lines) == 16
+    assert {verdict for verdict, _ in lines} == {"ok"}
+    assert doctor.findings[-1][1] == "rehearsal"
+    assert lines[0][1].startswith("make recoup-rehearsal-")
+    assert lines[-1][1] == "look it up by its id: 404 Schedule not found"
+    assert {json.loads(r.body)["task"] for r in standin.requests if r.body} == {
+        "customer-prompt-task"
+    }
+    assert standin.schedules == {}
+
+
+def test_a_rehearsal_with_a_key_of_preview(doctor, sqlite_url, standin):
+    """In its branch."""
+    standin.secret_key = "tr_preview_x"
+    settings = {"TRIGGER_SECRET_KEY": "tr_preview_x", "TRIGGER_PREVIEW_BRANCH": "feature"}
+    assert doctor("--rehearse", DATABASE_URL=sqlite_url, **settings)[0] == 0
+
+
+def test_without_being_asked_for_nothing_is_rehearsed(doctor, sqlite_url, standin):
+    """It changes something."""
+    doctor(DATABASE_URL=sqlite_url)
+    assert {request.method for request in standin.requests} == {"GET"}
+
+
+def test_where_something_is_wrong_nothing_is_rehearsed(doctor, sqlite_url, standin):
+    """With a key of another environment, a schedule would be made there."""
+    code, findings = doctor("--rehearse", DATABASE_URL=sqlite_url, TRIGGER_ENVIRONMENT="prod")
+    assert (code, findings.get("rehearsal")) == (1, None)
+    assert {request.method for request in standin.requests} == {"GET"}
+
+
+def test_a_rehearsal_that_fails_is_told(doctor, sqlite_url, standin):
+    """With the reason and exit code 1, and nothing is left."""
+    standin.fail(Fault.database_error())
+    assert doctor("--rehearse", DATABASE_URL=sqlite_url)[0] == 1
+    told = [(v, text) for v, subject, text in doctor.findings if subject == "rehearsal"]
+    verdict, text = told[-2]
+    assert verdict == "failed"
+    assert text.startswith("cancel it by its key: 422 Internal Server Error; relied on is 200 with")
+    assert told[-1] == ("note", "nothing is left")
+    assert standin.schedules == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_rehearsal_that_is_ended_leaves_nothing(environ, sqlite_url, standin, number):
+    """By Ctrl-C, a container's stop, or a terminal's end."""
+    environ = {"PATH": os.environ["PATH"], "DATABASE_URL": sqlite_url, **environ}
+    process = subprocess.Popen(
+        [RECOUP, "doctor", "--rehearse"], env=environ, stdout=subprocess.PIPE, text=True
+    )
+    standin.fail(
+        Fault("end", lambda exchange: (process.send_signal(number), exchange.wait(30))),
+        method="DELETE",
+    )
+    shown, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert shown.splitlines()[-1].endswith("rehearsal: nothing is left")
+    assert len(standin.requests) > 4
+    assert standin.schedules == {}
 
 
 def test_a_privy_key_that_parses(doctor, sqlite_url):

@@ -20,12 +20,11 @@ from tests.commands.programs import SECONDS, SECRETS, on_a_terminal
 from tests.factories import delete
 from tests.trigger.test_inventory import meanwhile
 
-# `recoup tasks` as a program, but with no pause before it looks at drift a second time.
+# `recoup tasks` as a program that never sleeps: it would for 5 s before it looks at drift again.
 RECOUP_TASKS = [
     sys.executable,
     "-c",
-    "from recoup.reconcile import drift; drift.PAUSE_SECONDS = 0\n"
-    "from recoup.commands.main import main; main()",
+    "import time; time.sleep = lambda seconds: None\nfrom recoup.commands.main import main; main()",
     "tasks",
 ]
 NO_DRIFT = {"orphans": [], "dead_tasks": [], "lost_ids": [], "duplicates": []}
@@ -527,10 +526,11 @@ def test_a_file_that_cannot_be_read_is_named(recoup, path, reason):
 def test_a_restore_that_fails_says_why(recoup, standin, account, orphan):
     """What was made before it is told."""
     Path("backup.json").write_text(json.dumps([standin.schedules.pop(orphan)]))
-    standin.always(Fault.status(422), method="POST")
+    said = "You have created 10/10 schedules"
+    standin.always(Fault.status(422, json.dumps({"error": said}).encode()), method="POST")
     result = recoup("restore-schedules", "backup.json")
     assert result.exit_code == 1
-    assert "its plan may allow no more schedules" in result.stderr
+    assert result.stderr.splitlines()[-1] == f"Error: Trigger.dev answered 422: {said}"
 
 
 # On a terminal, as programs of their own

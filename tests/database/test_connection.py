@@ -187,8 +187,9 @@ def test_a_thread_that_gets_no_connection_fails(short_waits, pg):
     assert fetch("SELECT 1") == [(1,)]
 
 
-def test_no_statement_is_prepared(pg):
-    """A pooler in transaction mode can't hold one for us."""
+def test_no_statement_is_prepared(pg, postgres_url):
+    """Where that is turned off, as a pooler in transaction mode can't hold one for us."""
+    connect(make_config(postgres_url, DATABASE_PREPARE="off"))
     for _ in range(20):
         fetch("SELECT id FROM accounts WHERE id = ?", str(uuid4()))
         Account.get_or_none(Account.id == uuid4())
@@ -425,3 +426,21 @@ def test_threads_that_write_need_no_more_connections_than_there_are(sqlite_url):
         list(pool.map(read_and_write, range(160)))
     assert fetch("SELECT count(*) FROM accounts") == [(320,)]
     release()
+
+
+def test_more_writers_than_connections_wait_for_nobody_who_waits_for_them(tmp_path):
+    """Whoever has the turn to write has a connection too, in a transaction as in a statement."""
+    connect(make_config(f"sqlite:///{tmp_path}/x.db", DATABASE_POOL_SIZE="2"))
+    upgrade()
+    tasks = [str(uuid4()) for _ in range(64)]
+
+    def write(task):
+        try:
+            statements.remove_task(task, None, task)
+            return execute(NEW_ACCOUNT, task, "somebody")
+        finally:
+            release()
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(write, tasks)) == [1] * len(tasks)
+    close_database()

@@ -22,8 +22,6 @@ from tests.conftest import close_database, make_config
 from tests.factories import World
 from tests.server import Server
 
-# All in one process, as what they share takes a while to make.
-pytestmark = pytest.mark.xdist_group("faults")
 DEADLINE_SECONDS = 2
 # What a busy machine may add to the deadline; a wait without a bound would be longer.
 MARGIN_SECONDS = 8

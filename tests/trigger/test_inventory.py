@@ -19,6 +19,7 @@ CALL_SECONDS = 2.0
 KEY = "tr_dev_standin"
 TASK = "4d2e9a1c-5b6f-4c3d-8e7a-9f0b1c2d3e4f"
 WAITED = 0.3
+SAID = "Something went wrong, please try again"
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +124,34 @@ def test_one_made_and_one_deleted_are_seen_by_what_is_twice(inventory, standin):
     assert listed(inventory) == ids[::-1]
 
 
+def enlarge(standin, *sizes):
+    """Add schedules with external ids of these sizes, which no limit keeps short."""
+    return [standin.add("x" * size, deduplicationKey=f"key-{n}") for n, size in enumerate(sizes)]
+
+
+def test_a_page_that_is_too_large_is_read_smaller(inventory, standin):
+    """A hundred schedules with an external id of 12 kB each are 1.24 MB."""
+    ids = enlarge(standin, *[12_000] * 120)
+    assert listed(inventory) == ids[::-1]
+    sizes = [request.path.rpartition("=")[2] for request in standin.requests]
+    assert sizes == ["100", "50", "50", "50"]
+
+
+def test_a_page_is_read_down_to_a_single_schedule(inventory, standin):
+    """Whatever fits by itself is read."""
+    ids = enlarge(standin, 600_000, 600_000)
+    assert listed(inventory) == ids[::-1]
+    assert standin.requests[-1].path.endswith("?page=2&perPage=1")
+
+
+def test_a_schedule_that_is_too_large_by_itself_is_told_plainly(inventory, standin):
+    """Nothing smaller can be asked for."""
+    enlarge(standin, 1_200_000)
+    message = failure(listed, inventory)
+    assert message == "a schedule in Trigger.dev's list is larger than 1,024 KiB"
+    assert len(standin.requests) == 7
+
+
 def test_a_list_that_never_stands_still_is_given_up(inventory, standin):
     """A part of it would be taken for the whole."""
     for number in range(150):
@@ -138,7 +167,29 @@ def test_a_schedule_is_found_by_its_id_and_by_its_key(inventory, standin):
     assert inventory.get(TASK).id == schedule_id
 
 
-@pytest.mark.parametrize("key", ["sched_gone", "..", ".", "a/b", "?page=1", "ü"])
+def test_an_answer_about_another_schedule_is_not_taken_for_it(inventory, standin):
+    """It must bear the name that was asked for."""
+    other = standin.schedules[standin.add("another")]
+    standin.fail(Fault.status(200, json_answer(200, other).body), method="GET")
+    assert inventory.get(TASK) is None
+
+
+def test_what_was_no_answer_is_forgotten_when_one_comes(inventory, standin):
+    """A proxy's words, and then the server's: there is none."""
+    standin.fail(Fault.other_words(), method="GET")
+    assert inventory.get(TASK) is None
+    assert len(standin.requests) == 2
+
+
+def test_the_schedule_of_another_key_is_not_taken_for_it(inventory, standin):
+    """The server undoes an escape that is in a key: it finds the one of `a`."""
+    standin.add("x", deduplicationKey="a")
+    standin.add("y", deduplicationKey="%61")
+    assert inventory.get("%61") is None
+    assert standin.requests == []
+
+
+@pytest.mark.parametrize("key", ["sched_gone", "sched_a/b", "..", ".", "a/b", "?page=1", "ü"])
 def test_no_schedule_is_found_where_there_is_none(inventory, standin, key):
     """Whatever the key is; it never becomes another request."""
     standin.add(TASK)
@@ -159,7 +210,7 @@ def remade(inventory, standin, **fields):
     schedule_id = standin.add(TASK, **fields)
     before = standin.schedules.pop(schedule_id)
     schedule = ScheduleSchema().load(before)
-    assert inventory.make(schedule) == inventory.make(schedule)
+    assert inventory.make(schedule).id == inventory.make(schedule).id
     (after,) = standin.schedules.values()
     assert after["id"] != schedule_id
     return before, after
@@ -168,7 +219,8 @@ def remade(inventory, standin, **fields):
 def test_a_schedule_is_made_again_as_it_was(inventory, standin):
     """Twice makes one."""
     cron = {"type": "CRON", "expression": "5 4 * * 0", "description": "Cron 5 4 * * 0"}
-    before, after = remade(inventory, standin, timezone="Asia/Tokyo", generator=cron)
+    fields = {"timezone": "Asia/Tokyo", "generator": cron, "window": "30%"}
+    before, after = remade(inventory, standin, **fields)
     new = ("id", "nextRun")
     assert {k: v for k, v in before.items() if k not in new} == {
         k: v for k, v in after.items() if k not in new
@@ -209,7 +261,9 @@ def test_the_rate_limit_is_waited_for(inventory, standin):
 def test_a_rate_limit_that_is_never_lifted_is_given_up(inventory, standin):
     """The operator learns why."""
     standin.always(Fault.rate_limited(10 * module.RATE_LIMIT_PATIENCE_SECONDS), method="GET")
-    assert "429; other programs use up the rate limit" in failure(listed, inventory)
+    message = failure(listed, inventory)
+    assert message.startswith("Trigger.dev answered 429: Rate limit exceeded 0/750 requests ")
+    assert message.endswith("; other programs use up the rate limit")
 
 
 def test_requests_keep_a_pace(inventory, standin, monkeypatch):
@@ -236,17 +290,18 @@ def test_a_passing_fault_is_tried_again(inventory, standin, fault):
 @pytest.mark.parametrize(
     ("fault", "hint"),
     [
-        (Fault.status(401), "answered 401; check TRIGGER_SECRET_KEY"),
-        (Fault.status(403), "answered 403; check TRIGGER_SECRET_KEY"),
-        (Fault.status(404), "answered 404; check TRIGGER_API_URL"),
-        (Fault.status(503), "answered 503; check TRIGGER_API_URL, or try again later"),
+        (Fault.status(401), f"answered 401: {SAID}; check TRIGGER_SECRET_KEY"),
+        (Fault.status(403), f"answered 403: {SAID}; check TRIGGER_SECRET_KEY"),
+        (Fault.status(404), f"answered 404: {SAID}; check TRIGGER_API_URL"),
+        (Fault.status(503), f"answered 503: {SAID}; check TRIGGER_API_URL, or try again later"),
+        (Fault.junk(502), "answered 502; check TRIGGER_API_URL, or try again later"),
         (Fault.junk(), "answered 200, but not with JSON; check TRIGGER_API_URL"),
         (Fault.status(200, b"[" * 100_000), "not with JSON"),
         (Fault.status(200, b"[]"), "is not understood"),
         (Fault.status(200, json_answer(200, {"data": []}).body), "is not understood"),
         (Fault.redirect("https://example.com/"), "answered 307"),
-        (Fault.hang(60), "could not be reached (ReadTimeout)"),
-        (Fault.drip(0.1, act=True, where="body"), "not with JSON"),
+        (Fault.hang(60), "could not be reached (no answer within"),
+        (Fault.drip(0.1, act=True, where="body"), "could not be reached (no answer within"),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
@@ -259,11 +314,35 @@ def test_a_lasting_fault_is_told_with_a_hint(inventory, standin, fault, hint):
     assert time.monotonic() - started < CALL_SECONDS + 5
 
 
-def test_a_plan_without_room_is_told_as_such(inventory, standin):
-    """Of all that 422 may mean, this is what an operator meets."""
+@pytest.mark.parametrize(
+    "said",
+    [
+        "You have created 10/10 schedules so you'll need to increase your limits",
+        "Invalid IANA timezone: 'Mars/Base'",
+    ],
+)
+def test_of_a_422_its_own_words_are_told_and_nothing_is_guessed(inventory, standin, said):
+    """It may mean a plan without room, a task that is unknown, a cron, a time zone."""
     schedule = ScheduleSchema().load(standin.schedules[standin.add(TASK)])
-    standin.always(Fault.status(422), method="POST")
-    assert "may allow no more schedules" in failure(inventory.make, schedule)
+    standin.always(Fault.status(422, json_answer(422, {"error": said}).body), method="POST")
+    assert failure(inventory.make, schedule) == f"Trigger.dev answered 422: {said}"
+    assert len(standin.requests) == 1
+
+
+def test_a_failing_database_of_the_servers_is_tried_again(inventory, standin):
+    """A 422 to a DELETE is no refusal."""
+    schedule_id = standin.add(TASK)
+    standin.fail(Fault.database_error(), Fault.other_words())
+    inventory.delete(inventory.get(schedule_id))
+    assert standin.schedules == {}
+    assert standin.deletions == {schedule_id: 3}
+
+
+def test_a_deletion_in_other_words_is_none(inventory, standin):
+    """A proxy's success is nobody's word, and is told as such."""
+    schedule = inventory.get(standin.add(TASK))
+    standin.always(Fault.other_words())
+    assert "answered 200, but not with a schedule" in failure(inventory.delete, schedule)
 
 
 def test_a_wrong_key_is_told_as_such(standin):
@@ -277,7 +356,7 @@ def test_an_unreachable_server_is_told_as_such(standin):
     standin.stop()
     inventory = ScheduleInventory(standin.url, KEY, CALL_SECONDS)
     try:
-        assert "could not be reached (ConnectionError)" in failure(listed, inventory)
+        assert "could not be reached (no connection); check" in failure(listed, inventory)
     finally:
         standin.start()
 

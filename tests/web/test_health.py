@@ -16,7 +16,8 @@ READY = (200, {"status": "ready"})
 UNREACHABLE = (503, {"status": "not ready", "problems": ["The database can't be reached."]})
 TABLES = (
     "table accounts, table account_emails, table account_api_keys, "
-    "table account_organization_ids, table scheduled_actions, table task_deletions"
+    "table account_organization_ids, table scheduled_actions, table task_deletions, "
+    "table orphaned_schedules, table orphan_collector"
 )
 
 

@@ -1,0 +1,71 @@
+"""The command `recoup tasks restore-schedules`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import click
+from flask.cli import with_appcontext
+
+from recoup.commands.group import services
+from recoup.commands.reconcile import failures_as
+from recoup.reconcile.backup import read_backup
+from recoup.reconcile.repair import NotRestored, find_foreign, restore
+from recoup.trigger.inventory import ScheduleInventory
+from recoup.trigger.schedule import ENVIRONMENT_TYPES, Schedule
+
+
+@click.command("restore-schedules")
+@click.argument("file", type=click.Path(path_type=Path))
+@with_appcontext
+def restore_schedules(file: Path) -> None:
+    """Make the schedules again that are in FILE, as they were.
+
+    It is what `tasks reconcile --fix` wrote. The schedules get new ids. What is there still, or
+    again, is left as it is, so that this may be repeated. With a key of another environment than
+    theirs, nothing is made.
+
+    Exits with 1 if any is not there as it was.
+    """
+    try:
+        schedules = read_backup(file)
+    except OSError as error:
+        raise click.UsageError(f"{file} can't be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise click.UsageError(f"{file} is not what `tasks reconcile --fix` wrote.") from error
+    inventory = ScheduleInventory.of(services().config)
+    with failures_as(click.ClickException):
+        _refuse_foreign(inventory, file, schedules)
+        states = [_restore(inventory, schedule) for schedule in schedules]
+    refused = states.count("refused")
+    click.echo(f"{states.count('new')} restored{f', {refused} not' if refused else ''}.")
+    if refused:
+        sys.exit(1)
+
+
+def _refuse_foreign(
+    inventory: ScheduleInventory, file: Path, schedules: Sequence[Schedule]
+) -> None:
+    name = services().config.trigger_key_environment
+    key_type = ENVIRONMENT_TYPES.get(name or "")
+    if foreign := find_foreign(inventory, schedules, key_type):
+        types = ", ".join(sorted(environment.type for environment in foreign.environments))
+        raise click.ClickException(
+            f"{foreign.id} in {file} is of another environment ({types or 'of none'}) than "
+            f"TRIGGER_SECRET_KEY ({key_type or 'of none'}), which would take it over; "
+            "nothing was made"
+        )
+
+
+def _restore(
+    inventory: ScheduleInventory, schedule: Schedule
+) -> Literal["new", "there", "refused"]:
+    """Make a schedule again, and say what became of it."""
+    try:
+        schedule_id, new = restore(inventory, schedule)
+    except NotRestored as error:
+        click.echo(f"{schedule.id} is not restored: {error}", err=True)
+        return "refused"
+    click.echo(f"{schedule.id} {'is new as' if new else 'is there as'} {schedule_id}")
+    return "new" if new else "there"

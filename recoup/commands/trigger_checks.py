@@ -1,0 +1,96 @@
+"""What `recoup doctor` checks at Trigger.dev: its address, and of what environment the key is."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+import requests
+
+from recoup.commands.findings import Finding
+from recoup.config import Config
+from recoup.trigger.answers import error_text
+from recoup.trigger.inventory import ScheduleInventory
+from recoup.trigger.outcome import InventoryFailed
+from recoup.trigger.schedule import SCHEDULE_ID
+
+WRONG_KEY = (
+    "it is of another environment or project, or, if the schedules are really gone, set "
+    "TRIGGER_TRUST_MISSING for their tasks to be deleted"
+)
+
+
+def check_trigger(config: Config, stored: Sequence[str]) -> Iterator[Finding]:
+    """Check that Trigger.dev takes the key, and knows some of the schedules that tasks name."""
+    inventory = ScheduleInventory.of(config)
+    found = _check_list(config, inventory)
+    yield found
+    yield _check_environment(config)
+    if found.verdict == "ok":
+        yield _check_stored(config, inventory, stored)
+
+
+def _check_list(config: Config, inventory: ScheduleInventory) -> Finding:
+    try:
+        answer = inventory.look(config.trigger_deadline_seconds)
+    except requests.RequestException as error:
+        reason = _reason(error)
+        text = f"{config.trigger_api_url} can't be reached: {reason}{_advise(config, reason)}"
+        return Finding("failed", "Trigger.dev", text)
+    if answer.status in (401, 403):
+        text = f"refuses TRIGGER_SECRET_KEY, with status {answer.status}"
+        return Finding("failed", "Trigger.dev", text)
+    if answer.status != 200:
+        said = error_text(answer)
+        text = f"{config.trigger_api_url} answers with status {answer.status}"
+        text += f": {said}" if said else ""
+        return Finding("failed", "Trigger.dev", text)
+    try:
+        count = int(json.loads(answer.body)["pagination"]["count"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        text = f"{config.trigger_api_url} doesn't answer as Trigger.dev does"
+        return Finding("failed", "Trigger.dev", text)
+    return Finding("ok", "Trigger.dev", f"reachable with this key (schedules: {count})")
+
+
+def _reason(error: requests.RequestException) -> str:
+    """Name what happened, without urllib3's words about how often it was tried."""
+    cause = error.args[0] if error.args else ""
+    return f"{type(error).__name__}: {getattr(cause, 'reason', cause)}"
+
+
+def _advise(config: Config, reason: str) -> str:
+    """Name the setting that says whom to trust, where the certificate isn't trusted."""
+    if not re.search("self.signed certificate|unable to get local issuer", reason):
+        return ""
+    if config.ca_variable:
+        return f"; the file of {config.ca_variable} lacks the authority that signed it"
+    return "; set REQUESTS_CA_BUNDLE to a file with the authority that signed it"
+
+
+def _check_environment(config: Config) -> Finding:
+    """Compare the environment that the key is of, by its prefix, with what it should be."""
+    found = config.trigger_key_environment or "no known one"
+    if config.trigger_environment is None:
+        text = f"the key's is {found}; set TRIGGER_ENVIRONMENT to have it checked"
+        return Finding("note", "environment", text)
+    if found != config.trigger_environment:
+        text = f"TRIGGER_ENVIRONMENT is {config.trigger_environment}, but the key's is {found}"
+        return Finding("failed", "environment", text)
+    return Finding("ok", "environment", f"the key's is {found}, as it should be")
+
+
+def _check_stored(config: Config, inventory: ScheduleInventory, stored: Sequence[str]) -> Finding:
+    """Look up what tasks name: a key of another environment or project knows none of it."""
+    if not stored:
+        return Finding("note", "schedules", "no enabled task names one that could be looked up")
+    try:
+        known = sum(bool(SCHEDULE_ID.fullmatch(id_) and inventory.get(id_)) for id_ in stored)
+    except InventoryFailed as error:
+        return Finding("failed", "schedules", f"can't be looked up: {error}")
+    if known:
+        text = f"this key knows {known} of {len(stored)} that tasks name"
+        return Finding("ok", "schedules", text)
+    text = f"this key knows none of {len(stored)} that tasks name"
+    if config.trigger_trust_missing:
+        return Finding("note", "schedules", f"{text}; by TRIGGER_TRUST_MISSING they are gone")
+    return Finding("failed", "schedules", f"{text}; {WRONG_KEY}")

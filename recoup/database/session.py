@@ -1,0 +1,97 @@
+"""One connection to Postgres: when it may be opened, and how long it is waited for."""
+
+import time
+from contextlib import suppress
+from typing import Any, ClassVar, Self
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from recoup.database import waits
+
+# A server that has refused a connection is not asked for another one before.
+REFUSED_SECONDS = 0.5
+SETTINGS: dict[str, Any] = {
+    "application_name": "recoup",
+    "autocommit": True,
+    # The least that psycopg knows; below `WAIT_SECONDS`, for those who wait to hear why.
+    "connect_timeout": 2,
+    "prepare_threshold": None,  # until it is known to be safe; see `_configure` of the pool
+    # A firewall forgets a connection that is idle for minutes; one that it forgot is given up.
+    "keepalives_idle": 30,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 2000,  # milliseconds
+}
+# A statement that has run so often in a session is prepared there.
+PREPARE_AFTER = 5
+# Refused by this session, for being read-only or for what it has prepared; nothing was done.
+REFUSED = {"25006", "0A000", "26000"}
+# Behind a pooler the connection may outlive its session.
+SHUT_DOWN = {"57P01", "57P02", "57P03"}
+
+
+def sqlstate(error: Exception) -> str | None:
+    """Return what Postgres calls an error, be it psycopg's or peewee's; None: it said nothing."""
+    code: str | None = getattr(getattr(error, "orig", error), "sqlstate", None)
+    return code
+
+
+class Session(psycopg.Connection[tuple[Any, ...]]):
+    """Waits for no statement longer than `WAIT_SECONDS`, or its own *patience*.
+
+    Measured here and not by `statement_timeout`, as a pooler may refuse that or hand it on to
+    other clients; and a server that is frozen can't measure it.
+    """
+
+    patience: float | None = None
+    # Why the server refuses connections, and until when none is asked for.
+    refusal = ""
+    _refused_until = 0.0
+    _opened: "ClassVar[list[Session]]" = []
+    _to_yield = False
+
+    @classmethod
+    def connect(cls, *args: Any, **kwargs: Any) -> Self:
+        """Connect, unless the server has refused to a moment ago."""
+        if time.monotonic() < cls._refused_until:
+            raise psycopg.OperationalError(cls.refusal)
+        try:
+            session = super().connect(*args, **kwargs)
+        except psycopg.OperationalError as error:
+            cls.refusal, cls._to_yield = str(error), True
+            cls._refused_until = time.monotonic() + REFUSED_SECONDS
+            raise
+        cls.refusal, cls._refused_until = "", 0.0
+        cls._opened = [*cls._all_open(), session]
+        return session
+
+    @classmethod
+    def _all_open(cls) -> "list[Session]":
+        return [session for session in cls._opened if not session.closed]
+
+    def is_the_servers_own(self) -> bool:
+        """Whether no pooler stands between, which greets with a number of its own."""
+        [(pid,)] = self.execute("SELECT pg_backend_pid()").fetchall()
+        return bool(pid == self.info.backend_pid)
+
+    def yield_place(self) -> None:
+        """Close, once for each refusal, unless it is the last one.
+
+        Where the server grants too few, another process may have none; it asks now, and we not.
+        """
+        if Session._to_yield and len(self._all_open()) > 1:
+            Session._to_yield = False
+            self.close()
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait for the server, but not for ever."""
+        try:
+            return super().wait(gen, interval, timeout or self.patience or waits.WAIT_SECONDS)
+        except psycopg.OperationalError:
+            if self.info.transaction_status is not TransactionStatus.ACTIVE:
+                raise
+        with suppress(psycopg.Error):
+            self.cancel_safe(timeout=1)
+        self.close()
+        raise psycopg.OperationalError("the database did not answer in time")

@@ -1,0 +1,96 @@
+"""`recoup db guard`, and what of orphans `recoup tasks recover` does."""
+
+import re
+from contextlib import closing
+
+import pytest
+
+from recoup.app import create_app
+from recoup.commands.main import main
+from recoup.database import guard
+from recoup.database.connection import execute, is_postgres, release
+from recoup.demo.standin import Fault
+from tests.commands.programs import error_line
+from tests.conftest import make_config
+from tests.host import HostConnection
+
+GUARD_ON = ("db", "guard", "on")
+NONE_WAIT = "Schedules that wait to be cancelled: 0."
+
+
+@pytest.fixture(name="drop")
+def _drop(database_url):
+    """Delete the row of a task as another program does."""
+
+    def drop(task):
+        with closing(HostConnection(database_url)) as host:
+            host.run("DELETE FROM scheduled_actions WHERE id = ?", task)
+
+    return drop
+
+
+def said(result):
+    return result.exit_code, result.stdout.splitlines()
+
+
+def test_the_guard_is_turned_on_and_off(recoup):
+    """It may be turned on again and again; on SQLite it can't be turned off."""
+    if is_postgres():
+        assert said(recoup("db", "guard", "status")) == (1, ["The guard is off.", NONE_WAIT])
+    for _ in range(2):
+        assert said(recoup(*GUARD_ON)) == (0, ["The guard is on."])
+    assert said(recoup("db", "guard", "status")) == (0, ["The guard is on.", NONE_WAIT])
+    off = recoup("db", "guard", "off")
+    if is_postgres():
+        assert said(off) == (0, [f"The guard is off. {NONE_WAIT}"])
+        assert not guard.look().is_on
+    else:
+        assert "stays on" in error_line(off)
+        assert guard.look().is_whole
+
+
+def test_a_guard_that_is_broken_is_told(recoup):
+    """With what is wrong, and exit code 1."""
+    if is_postgres():
+        recoup(*GUARD_ON)
+        execute("ALTER TABLE scheduled_actions DISABLE TRIGGER recoup_guard_truncate")
+        release()
+        line = "The guard is broken. The trigger recoup_guard_truncate is missing or disabled."
+    else:
+        execute("DROP TRIGGER recoup_guard")
+        release()
+        line = "The guard is off."
+    assert said(recoup("db", "guard", "status")) == (1, [line, NONE_WAIT])
+    recoup(*GUARD_ON)
+    assert recoup("db", "guard", "status").exit_code == 0
+
+
+def test_what_waits_is_told(recoup, world, drop):
+    """When it is turned off, too: that is still collected."""
+    recoup(*GUARD_ON)
+    drop(world.task(world.account()))
+    result = recoup("db", "guard", *(["off"] if is_postgres() else ["status"]))
+    assert "Schedules that wait to be cancelled: 1, the first for 0 s." in result.stdout
+
+
+def test_recover_collects_orphans(recoup, world, drop):
+    """Also one that was tried in vain, and would wait for its next turn."""
+    recoup(*GUARD_ON)
+    world.task(world.account())
+    task = world.task(world.account())
+    drop(task)
+    world.standin.fail(Fault.status(403))
+    result = recoup("tasks", "recover")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (1, "0 settled, 1 left.")
+    assert re.search(f"{task} is left until .*Z: Trigger.dev answered 403", result.stdout)
+    assert said(recoup("tasks", "recover")) == (0, [f"{task} cancelled", "1 settled, 0 left."])
+    assert world.schedule_ids(task) == []
+
+
+def test_a_role_that_does_not_own_the_tables_is_told_so(postgres_url):
+    """And nothing was made."""
+    app = create_app(make_config(postgres_url))
+    execute("SET ROLE service_role")
+    assert "permission denied" in error_line(app.test_cli_runner().invoke(main, GUARD_ON))
+    assert not guard.look().is_on
+    release()

@@ -1,0 +1,206 @@
+"""`recoup tasks restore-schedules`: a schedule comes back whole, or it is said that it doesn't."""
+
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from recoup.app import create_app
+from recoup.commands.main import main
+from recoup.demo.standin import Fault, StandIn
+from recoup.trigger import inventory
+from recoup.trigger.schedule import ScheduleSchema
+from tests.conftest import make_config
+
+BACKUP = "backup.json"
+PROD, DEV, OTHER_DEV = "tr_prod_standin", "tr_dev_standin", "tr_dev_other"
+SAME = ("task", "active", "generator", "timezone", "window", "externalId", "environments")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(inventory, "SECONDS_BETWEEN_REQUESTS", 0)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(name="standin")
+def _standin():
+    with StandIn(PROD, other_keys=[DEV, OTHER_DEV, "x"]) as standin:
+        yield standin
+
+
+@pytest.fixture
+def restore(sqlite_url, standin):
+    """Restore what is in the backup with a secret key; return what the command did."""
+
+    def invoke(key=PROD):
+        settings = {"TRIGGER_SECRET_KEY": key, "TRIGGER_API_URL": standin.url}
+        app = create_app(make_config(sqlite_url, **settings))
+        result = app.test_cli_runner().invoke(main, ("tasks", "restore-schedules", BACKUP))
+        assert isinstance(result.exception, SystemExit | None)
+        assert not any(key in result.output for key in (PROD, DEV, OTHER_DEV))
+        return result
+
+    return invoke
+
+
+def back_up(standin, *ids):
+    """Write a backup of schedules, and take them away; return them."""
+    schedules = [standin.schedules.pop(id_) for id_ in ids]
+    Path(BACKUP).write_text(json.dumps(schedules))
+    return schedules
+
+
+def posts(standin):
+    return [request.path for request in standin.requests if request.method == "POST"]
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_schedule_comes_back_whole(restore, standin, active):
+    """With its cron, zone, window and external id, under its key, and on or off as it was."""
+    cron = {"type": "CRON", "expression": "5 4 * * 0", "description": "Cron 5 4 * * 0"}
+    fields = {"timezone": "Asia/Tokyo", "window": "30m", "active": active, "generator": cron}
+    key = str(uuid4())
+    [before] = back_up(standin, standin.add(key, task="other-task", **fields))
+    result = restore()
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "1 restored.")
+    [after] = standin.schedules.values()
+    assert {name: after[name] for name in SAME} == {name: before[name] for name in SAME}
+    assert after["deduplicationKey"] == key
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_one_that_is_there_but_for_its_switch_is_switched(restore, standin, active):
+    """As where a restore broke off before it; making it again would not switch it on."""
+    key = str(uuid4())
+    [before] = back_up(standin, standin.add(key, window="30m", active=active))
+    now = standin.add(key, window="30m", active=not active)
+    result = restore()
+    assert result.exit_code == 0
+    assert result.stdout == f"{before['id']} is there as {now}\n0 restored.\n"
+    assert standin.schedules[now]["active"] is active
+    assert standin.schedules[now]["window"] == "30m"
+
+
+def test_another_one_under_its_key_is_left_alone_and_told(restore, standin):
+    """A program that made it meanwhile knows better; the others are restored all the same."""
+    key, other = str(uuid4()), str(uuid4())
+    [before, _] = back_up(standin, standin.add(key, window="30m"), standin.add(other))
+    now = standin.add(key, timezone="Asia/Tokyo", active=False)
+    as_it_was = dict(standin.schedules[now])
+    result = restore()
+    assert result.exit_code == 1
+    text = f"{before['id']} is not restored: {now} has its key, and not its timezone, window"
+    assert result.stderr.splitlines() == [text]
+    assert result.stdout.splitlines()[-1] == "1 restored, 1 not."
+    assert standin.schedules[now] == as_it_was
+    assert sorted(s["externalId"] for s in standin.schedules.values()) == sorted([key, other])
+
+
+def test_a_server_that_drops_a_part_is_told(restore, standin):
+    """An older one knows no windows: what it made is not what was."""
+    back_up(standin, standin.add(str(uuid4()), window="30m"))
+    save = standin._save
+
+    def without_window(schedule, options, environment):
+        return save(schedule, {k: v for k, v in options.items() if k != "window"}, environment)
+
+    standin._save = without_window
+    result = restore()
+    assert result.exit_code == 1
+    assert result.stderr.endswith(" has its key, and not its window\n")
+
+
+@pytest.mark.parametrize("key", ["%61", "%2e%2e", "a%2Fb", ".", "..", "sched_mine"])
+def test_a_key_that_can_not_be_asked_for_is_refused(restore, standin, key):
+    """It might be there, or be taken for the key of another, which would be changed."""
+    [before] = back_up(standin, standin.add("x", externalId=None, deduplicationKey=key))
+    another = standin.add("y", deduplicationKey="a")
+    now = standin.add("z", deduplicationKey=key)
+    everything = {id_: dict(schedule) for id_, schedule in standin.schedules.items()}
+    result = restore()
+    assert (result.exit_code, result.stdout) == (1, "0 restored, 1 not.\n")
+    assert result.stderr.startswith(f"{before['id']} is not restored: its key can't be asked for")
+    assert standin.schedules == everything
+    assert {another, now} == everything.keys()
+
+
+@pytest.mark.parametrize("key", ["%61", ".", "sched_mine"])
+def test_a_key_that_can_not_be_asked_for_is_there_by_its_id(restore, standin, key):
+    """What was never deleted is found."""
+    id_ = standin.add("x", deduplicationKey=key)
+    Path(BACKUP).write_text(json.dumps([standin.schedules[id_]]))
+    result = restore()
+    assert (result.exit_code, result.stdout) == (0, f"{id_} is there as {id_}\n0 restored.\n")
+
+
+@pytest.mark.parametrize(
+    ("key", "named"), [(DEV, "DEVELOPMENT"), ("x", "of none")], ids=["dev", "unknown"]
+)
+def test_with_a_key_of_another_environment_nothing_is_made(restore, standin, key, named):
+    """Deduplication keys are a project's: it would take over what is there."""
+    there = standin.add(str(uuid4()))
+    as_it_was = dict(standin.schedules[there])
+    lost = standin.add(str(uuid4()))
+    Path(BACKUP).write_text(json.dumps([standin.schedules[there], standin.schedules.pop(lost)]))
+    result = restore(key)
+    assert (result.exit_code, result.stdout) == (1, "")
+    [line] = result.stderr.splitlines()
+    assert line.startswith(f"Error: {there} in {BACKUP} is of another environment (PRODUCTION) ")
+    assert f"TRIGGER_SECRET_KEY ({named})" in line
+    assert standin.requests == []
+    assert standin.schedules == {there: as_it_was}
+
+
+def test_with_a_key_of_another_environment_of_its_kind_nothing_is_made(restore, standin):
+    """Each person has a DEVELOPMENT, and each branch is a PREVIEW, of its own."""
+    standin.secret_key, standin.other_keys = DEV, (OTHER_DEV,)
+    there = standin.add(str(uuid4()))
+    Path(BACKUP).write_text(json.dumps([standin.schedules[there]]))
+    mine = ScheduleSchema().load(standin.schedules[there] | {"id": "sched_x"})
+    config = make_config("sqlite:///x", TRIGGER_API_URL=standin.url, TRIGGER_SECRET_KEY=OTHER_DEV)
+    object.__setattr__(mine, "deduplication_key", "mine")
+    inventory.ScheduleInventory.of(config).make(mine)
+    before = {id_: dict(schedule) for id_, schedule in standin.schedules.items()}
+    standin.requests.clear()
+    result = restore(OTHER_DEV)
+    assert result.exit_code == 1
+    assert "is of another environment" in result.stderr
+    assert posts(standin) == []
+    assert standin.schedules == before
+
+
+def test_one_of_another_environment_keeps_all_from_being_made(restore, standin):
+    """It is seen before the first is made."""
+    ids = [standin.add(str(uuid4())), standin.add(str(uuid4()))]
+    standin.schedules[ids[1]]["environments"] = [{"id": "env_x", "type": "STAGING"}]
+    back_up(standin, *ids)
+    result = restore()
+    assert result.exit_code == 1
+    assert f"{ids[1]} in {BACKUP} is of another environment (STAGING)" in result.stderr
+    assert standin.schedules == {}
+
+
+def test_one_of_two_environments_may_be_restored_from_each(restore, standin):
+    """It is the key's too."""
+    id_ = standin.add(str(uuid4()))
+    standin.schedules[id_]["environments"].insert(0, {"id": "env_x", "type": "STAGING"})
+    back_up(standin, id_)
+    assert restore().exit_code == 0
+    assert len(standin.schedules) == 1
+
+
+def test_what_breaks_off_before_the_switch_is_completed_by_another(restore, standin):
+    """The same command, again."""
+    back_up(standin, standin.add(str(uuid4()), active=False))
+    standin.fail(_undisturbed(), Fault.status(403), method="POST")
+    assert restore().exit_code == 1
+    [now] = standin.schedules.values()
+    assert now["active"] is True
+    assert restore().exit_code == 0
+    assert [s["active"] for s in standin.schedules.values()] == [False]
+
+
+def _undisturbed():
+    return Fault("undisturbed", lambda exchange: exchange.deliver(exchange.answer()))

@@ -1,0 +1,62 @@
+"""What has to hold: the promises of docs/reliability.md, by their numbers there."""
+
+from tests.model.actors import Node
+from tests.model.world import OTHERS, Broken, State
+
+# This call has changed nothing.
+NOTHING_CHANGED = ("DeletionRolledBack", "DeletionPending", "DatabaseFailed", "AnswerLost")
+
+
+def check(state: State) -> None:
+    """Hold at every moment.
+
+    Raises:
+        Broken: it doesn't.
+    """
+    row, mark = state.tables
+    killed = {id for id, _ in state.killed}
+    if row and not mark and state.tables.named in killed:
+        raise Broken("2: the row is kept, its schedule is cancelled, and no mark says so")
+    if not row and not state.taken and state.owned & state.alive:
+        raise Broken("3: a schedule is alive without its row")
+    if OTHERS in killed:
+        raise Broken("6: another task's schedule was cancelled")
+
+
+def judge(node: Node, state: State) -> None:
+    """Hold what an actor says against the state in which it says it.
+
+    Raises:
+        Broken: it is not true.
+    """
+    row, mark = state.tables
+    asked = node.actor[0] == "d"
+    if (asked and node.outcome == "done") or node.state == "deleted":
+        if row:
+            raise Broken("1: deleted, and the row is there")
+        if state.owned & state.alive:
+            raise Broken("1: deleted, and a schedule is alive")
+    if node.outcome == "TaskNotFound" and row:
+        raise Broken("4: not found, and the row is there")
+    changed = any(by == node.actor for _, by in state.killed)
+    if (node.outcome in NOTHING_CHANGED or node.state == "kept") and asked and changed:
+        raise Broken(f"2: {node.outcome}, and this call has cancelled a schedule")
+    if node.outcome == "DeletionUnfinished" and row and not mark and not state.late:
+        if not callable(node.seen[-1].value):
+            raise Broken("2: to be completed later, and there is no mark")
+
+
+def check_settled(state: State) -> None:
+    """Hold when time has passed and a sweep has been over what was left."""
+    if state.tables.mark:
+        raise Broken("a mark is left for ever")
+    if not state.tables.row and state.owned & state.alive:
+        raise Broken("3: a schedule is left without its row for ever")
+
+
+def check_gone(outcome: str | None, state: State) -> None:
+    """Hold when the deletion was asked for once more, and nothing failed."""
+    if outcome not in ("done", "TaskNotFound") or state.tables.row or state.tables.mark:
+        raise Broken(f"4: another deletion does not converge: {outcome}")
+    if state.owned & state.alive:
+        raise Broken("4: a schedule is alive after another deletion")
