@@ -92,7 +92,7 @@ class Explorer:
         while waiting:
             state, label = waiting.popleft(), ""
             try:
-                for label, move in self._moves(state):
+                for label, move in self._moves(state):  # noqa: B007  # the trace ends with it
                     after = move()
                     if after not in parents:
                         promises.check(after)

@@ -21,7 +21,7 @@ def _openapi(url):
     """Our document as it is served; the same requests are made of it in each run."""
     openapi = schemathesis.openapi.from_url(f"{url}/openapi.json")
     openapi.config.generation.update(deterministic=True, max_examples=EXAMPLES, database="none")
-    # How long the requests take to make says nothing, on a machine that is busy with something else.
+    # How long the requests take to make says nothing on a busy machine.
     openapi.config.suppress_health_check = [HealthCheck.too_slow]
     return openapi
 
