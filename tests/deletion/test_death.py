@@ -224,7 +224,7 @@ def test_during_the_roll_back(stage):
         server.kill()
         end()
     assert answer.result() == UNANSWERED
-    assert stage.world.schedule_ids(stage.task) == [stage.schedule]
+    assert stage.world.schedule_ids(stage.task) == [stage.row["trigger_schedule_id"]]
     assert stage.world.row(stage.task) == stage.row
     assert stage.world.mark(stage.task)
     stage.recover()
@@ -312,4 +312,4 @@ def test_a_mark_is_left_alone_before_its_lease_has_run_out(stage):
     stage.serve()
     wait_until(lambda: stage.world.row(other) is None)
     assert stage.world.mark(stage.task) == mark
-    assert stage.world.schedule_ids(stage.task) == [stage.schedule]
+    assert stage.world.schedule_ids(stage.task) == [stage.row["trigger_schedule_id"]]
