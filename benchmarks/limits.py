@@ -1,6 +1,6 @@
 """`make limits`: how the service grows, ages, and bears more than it has room for.
 
-`python -m benchmarks.limits [growth] [memory] [overload] [sizing]`, all four if none is named;
+`python -m benchmarks.limits [growth] [memory] [overload] [sizing] [guard]`, all if none is named;
 each prints a table of its own.
 """
 
@@ -8,12 +8,20 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from urllib.request import urlopen
 
 from benchmarks.harness import SERVICE, Server, Standin, children, database, out
-from benchmarks.seed import count_tasks, execute, task_ids
+from benchmarks.seed import (
+    count_tasks,
+    execute,
+    plain_connection,
+    remove_tasks,
+    switch_guard,
+    task_ids,
+)
 
 SIZES = (1_000, 30_000, 1_000_000)
 KINDS = ("postgres", "sqlite")
@@ -155,8 +163,86 @@ def sizing(standin, seconds=20):
             row(threads, places, 100, f"{rate:.0f}", *others, *times)
 
 
+def guard(standin, rounds=5, requests=400):
+    """Compare deletes with and without the guard, in turn: ours, and another program's."""
+    table("database", "delete", "without, µs", "with, µs", "of that", "min-max")
+    for kind in KINDS:
+        with database(kind, 10_000) as url, ExitStack() as stack:
+            server = Server(stack, SERVICE, url, standin, WEB_CONCURRENCY="1")
+            ours, theirs = _Ours(server, url, requests), _Theirs(url)
+            for name, measure in (
+                ("the service's, CPU a request", ours.measure),
+                ("the service's, its last statement", ours.measure_last_statement),
+                ("one row", partial(theirs.measure, 1, 200)),
+                ("10,000 rows in a statement", partial(theirs.measure, 10_000, 1)),
+            ):
+                measure()
+                runs = [_with_and_without(url, measure) for _ in range(rounds)]
+                shares = [on / off for off, on in runs]
+                off, on = (median(run[n] for run in runs) for n in (0, 1))
+                spread = f"{min(shares):.2f}-{max(shares):.2f}"
+                row(kind, name, f"{off:.0f}", f"{on:.0f}", f"{median(shares):.2f}", spread)
+
+
+def _with_and_without(url, measure):
+    switch_guard(url, on=False)
+    without = measure()
+    switch_guard(url, on=True)
+    return without, measure()
+
+
+class _Ours:
+    """Deletions by the service of tasks that are put back each time."""
+
+    def __init__(self, server, url, requests):
+        self.server, self.url, self.ids = server, url, task_ids(url)[:requests]
+        names = ", ".join(f"'{one}'" for one in self.ids)
+        execute(
+            url, f"CREATE TABLE copies AS SELECT * FROM scheduled_actions WHERE id IN ({names})"
+        )
+
+    def measure(self):
+        """Return the microseconds of CPU that a request takes the service."""
+        result = self.server.load(self.ids, 16, 60)
+        assert result["statuses"] == {"200": len(self.ids)}, result
+        self._put_back()
+        return result["cpu_us"]
+
+    def measure_last_statement(self):
+        """Return the microseconds that the statement takes which deletes the row."""
+        took = remove_tasks(self.url, self.ids)
+        self._put_back()
+        return median(took) * 1e6
+
+    def _put_back(self):
+        execute(self.url, "INSERT INTO scheduled_actions SELECT * FROM copies")
+
+
+class _Theirs:
+    """Deletes by another program, in transactions that are rolled back."""
+
+    def __init__(self, url):
+        self.url = url
+
+    def measure(self, rows, times):
+        """Return the microseconds that a delete takes."""
+        connection = plain_connection(self.url)
+        named = connection.execute(f"SELECT id FROM scheduled_actions LIMIT {rows}").fetchall()
+        only = f" WHERE id = '{named[0][0]}'" if rows == 1 else ""
+        connection.commit()
+        took = []
+        for _ in range(times):
+            connection.execute("BEGIN") if self.url.startswith("sqlite") else None
+            started = time.perf_counter()
+            connection.execute(f"DELETE FROM scheduled_actions{only}")
+            took.append(time.perf_counter() - started)
+            connection.rollback()
+        connection.close()
+        return median(took) * 1e6
+
+
 def main():
-    named = sys.argv[1:] or ["growth", "memory", "overload", "sizing"]
+    named = sys.argv[1:] or ["growth", "memory", "overload", "sizing", "guard"]
     with ExitStack() as stack:
         standin = Standin(stack)
         for name in named:

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import random
 import sqlite3
+import time
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -11,6 +12,7 @@ from uuid import UUID
 import psycopg
 
 from recoup.config import Config
+from recoup.database import guard, statements
 from recoup.database.connection import connect, database, fetch, is_postgres, release
 from recoup.database.migrations import upgrade
 
@@ -30,7 +32,7 @@ def seed(url, tasks, members=1_000):
     ids = [str(UUID(int=numbers.getrandbits(128), version=4)) for _ in range(members + 1)]
     organization, *accounts = ids
     hashes = [_hash(KEY), *(_hash(account) for account in accounts[1:])]
-    connection = _plain_connection(url)
+    connection = plain_connection(url)
     fill = partial(_fill, connection)
     fill("accounts (id)", [(account,) for account in accounts])
     fill(
@@ -69,9 +71,35 @@ def count_tasks(url):
     return rows[0][0]
 
 
+def remove_tasks(url, ids):
+    """Delete tasks as the service does in the end; return the seconds that each statement took."""
+    _open(url)
+    took = []
+    for task_id in ids:
+        schedule_id = statements.find_standing(task_id).schedule_id
+        statements.place_mark(task_id, task_id, None, 60)
+        started = time.perf_counter()
+        assert statements.remove_task(task_id, schedule_id, task_id)
+        took.append(time.perf_counter() - started)
+    _close()
+    return took
+
+
+def switch_guard(url, on):
+    """Turn the guard on or off; on SQLite, where the service always has it, for comparison."""
+    _open(url)
+    if is_postgres():
+        guard.turn_on() if on else guard.turn_off()
+    elif on:
+        upgrade()
+    else:
+        database.execute_sql("DROP TRIGGER recoup_guard")
+    _close()
+
+
 def execute(url, statement):
     """Run one statement, however long it takes."""
-    connection = _plain_connection(url)
+    connection = plain_connection(url)
     connection.execute(statement)
     connection.commit()
     connection.close()
@@ -88,7 +116,7 @@ def _task(number, numbers, accounts):
     return task_id, "Report", prompt, "0 9 * * 1", account, account, True, schedule
 
 
-def _plain_connection(url):
+def plain_connection(url):
     """Connect without the service's bounds on how long a statement may take."""
     if url.startswith("sqlite"):
         return sqlite3.connect(url.removeprefix("sqlite:///"))

@@ -169,9 +169,9 @@ def test_names_that_look_like_a_mistake_are_in_the_log(server):
     assert server.stderr().count(WARNING) == 2
 
 
-def test_the_unit_of_the_docs_checks_before_it_reloads():
+def test_the_unit_checks_before_it_reloads():
     """So that `systemctl reload` itself says what is wrong."""
-    unit = (REPOSITORY / "docs" / "deployment.md").read_text()
-    first, second = [line for line in unit.splitlines() if line.strip().startswith("ExecReload=")]
+    unit = (REPOSITORY / "ops" / "recoup.service").read_text()
+    first, second = [line for line in unit.splitlines() if line.startswith("ExecReload=")]
     assert first.endswith("recoup config check")
     assert second.endswith("kill -HUP $MAINPID")

@@ -61,7 +61,7 @@ class SQLiteDatabase(PooledSqliteDatabase):
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Take this thread's turn to write, for the statements of a transaction or for one."""
+        """Take this thread's turn to write, for a statement or for those of a transaction."""
         # Before the turn, or those who have connections would wait for the turn, and it for them.
         self.connection()  # type: ignore[no-untyped-call]
         if not self._turn.acquire(timeout=waits.WAIT_SECONDS):

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,12 +117,16 @@ def _wait_for(server: "subprocess.Popen[bytes]", port: int) -> None:
 
 
 def _introduction(port: int, folder: str, standin: StandIn) -> str:
-    task_id = next(iter(TASKS))
+    task_id, another, *_ = TASKS
+    database = Path(folder, "demo.sqlite3")
+    statement = "DELETE FROM scheduled_actions WHERE id = ?"
+    by_hand = f"import sqlite3; db = sqlite3.connect('{database}', isolation_level=None); "
+    by_hand += f"db.execute('{statement}', ['{another}'])"
     url = f"curl -i -X DELETE http://127.0.0.1:{port}/api/tasks"
     key = f"-H 'x-api-key: {KEY}'"
     return f"""
 This is a DEMO, as TRIGGER_SECRET_KEY is not set. No outside service is called: a stand-in of
-Trigger.dev runs at {standin.url}, and the database is {Path(folder, "demo.sqlite3")}.
+Trigger.dev runs at {standin.url}, and the database is {database}.
 Both go when this ends. What you have configured, if anything, is not touched.
 
 Paste these into another terminal.
@@ -137,6 +142,9 @@ Paste these into another terminal.
 
 # No key: 401
 {url} -d '{{"id": "{task_id}"}}'
+
+# Delete a row by hand, past the service: half a minute later its schedule is gone too
+{sys.executable} -c "{by_hand}"
 
 The schedules that are left:
 curl -H 'Authorization: Bearer {standin.secret_key}' {standin.url}/api/v1/schedules

@@ -5,6 +5,7 @@ Most tests run it in this process; those that could only fail in a process of it
 
 import json
 import re
+import signal
 import socket
 import time
 from contextlib import suppress
@@ -64,6 +65,11 @@ def test_flask_has_the_same_commands(run, sqlite_url):
 # recoup tasks recover
 
 
+def without_times(text):
+    """Return the lines of an output, its instants as TIME."""
+    return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME", text).splitlines()
+
+
 def test_recover_completes_what_has_expired(recoup, world):
     """And leaves alone, but counts, what somebody may still be working on."""
     account = world.account()
@@ -71,7 +77,14 @@ def test_recover_completes_what_has_expired(recoup, world):
     world.place_mark(expired, lease_seconds=-1)
     world.place_mark(working, lease_seconds=60)
     result = recoup("tasks", "recover")
-    assert (result.exit_code, result.stdout) == (1, f"{expired} deleted\n1 settled, 1 left.\n")
+    assert (result.exit_code, without_times(result.stdout)) == (
+        1,
+        [
+            f"{expired} deleted",
+            f"{working} is left until TIME: its deletion is under way",
+            "1 settled, 1 left.",
+        ],
+    )
     assert [bool(world.row(task)) for task in (expired, working, untouched)] == [False, True, True]
     assert world.schedule_ids(expired) == []
     assert world.mark(working)
@@ -96,14 +109,27 @@ def test_recover_tells_what_is_left(recoup, world, standin):
     standin.always(Fault.status(403), schedule_id=failing)
     result = recoup("tasks", "recover")
     assert result.exit_code == 1
-    assert result.stdout.splitlines() == [
-        f"{failing} is left: Trigger.dev answered 403: Something went wrong, please try again",
+    reason = "Trigger.dev answered 403: Something went wrong, please try again"
+    assert without_times(result.stdout) == [
         f"{other} deleted",
+        f"{failing} is left until TIME: {reason}",
         "1 settled, 1 left.",
     ]
     assert world.row(failing)
     assert world.mark(failing)
     assert world.row(other) is None
+
+
+def test_recover_names_a_doubt_that_is_too_young(recoup, world, standin):
+    """With the time from which it is looked at."""
+    task = world.task(world.account())
+    standin.always(Fault.reset())
+    assert recoup("tasks", "delete", task).exit_code == 1
+    result = recoup("tasks", "recover")
+    assert (result.exit_code, without_times(result.stdout)) == (
+        1,
+        [f"{task} is left until TIME: Trigger.dev may act yet", "0 settled, 1 left."],
+    )
 
 
 def test_recover_with_nothing_to_do_succeeds(recoup):
@@ -315,7 +341,7 @@ def test_flask_run_serves(start, sqlite_url):
     process = start(*command, DATABASE_URL=sqlite_url, **SECRETS)
     assert get(f"http://127.0.0.1:{port}/healthz", process).json()["status"] == "ok"
     assert get(f"http://127.0.0.1:{port}/readyz", process).status_code == 200
-    process.terminate()  # not SIGINT, which is ignored below a shell's `make test &`
+    process.send_signal(signal.SIGINT)
     process.communicate(timeout=SECONDS)
 
 

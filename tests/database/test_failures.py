@@ -13,8 +13,6 @@ from tests.conftest import close_database, make_config
 from tests.postgres import PostgresServer, find_binaries
 from tests.sockets import black_hole
 
-# All in one process, as what they share takes a while to make.
-pytestmark = pytest.mark.xdist_group("failures")
 PASSWORD = "hid#den/@?"
 ENCODED = "hid%23den%2F%40%3F"
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from uuid import uuid4
 
@@ -302,6 +303,24 @@ def test_it_goes_with_a_dump_into_another_database(postgres, pg, postgres_url):
 
 
 # SQLite
+
+
+def test_threads_that_delete_take_turns_on_few_connections(sqlite_url):
+    """Who waits for a turn holds a connection, and who has the turn waits for none."""
+    connect(make_config(sqlite_url, DATABASE_POOL_SIZE="2"))
+    with closing(HostConnection(sqlite_url)) as host:
+        tasks = [host.task("sched_1") for _ in range(64)]
+
+    def delete(task):
+        statements.place_mark(task, task, None, 60)
+        release()
+        removed = statements.remove_task(task, "sched_1", task)
+        release()
+        return removed
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(delete, tasks))
+    assert fetch("SELECT 1 FROM orphaned_schedules") == []
 
 
 def test_sqlite_always_has_a_guard(sqlite_url):

@@ -14,8 +14,6 @@ from recoup.database.expressions import clock, clock_plus
 from recoup.database.models import OrphanedSchedule, ScheduledAction, TaskDeletion
 from tests.conftest import close_database, make_config
 
-# All in one process, as what they share takes a while to make.
-pytestmark = pytest.mark.xdist_group("plans")
 ROWS = 20_000
 THERE = {
     name: value

@@ -52,17 +52,17 @@ class Host:
     """A database of the host's, its owner, and the role that the docs make."""
 
     def __init__(self, postgres):
-        self._superuser = postgres.url(NAME)
+        self.superuser_url = postgres.url(NAME)
         self.url = self._as(ROLE)
         self.owner_url = self._as(OWNER)
-        with psycopg.connect(self._superuser) as connection:
+        with psycopg.connect(self.superuser_url) as connection:
             connection.execute(OWNED)
             # Before Postgres 16 only a superuser could; Supabase lets its owner do it there too.
             owner_may = connection.info.server_version >= 160000
-        self.creator_url = self.owner_url if owner_may else self._superuser
+        self.creator_url = self.owner_url if owner_may else self.superuser_url
 
     def _as(self, role):
-        return self._superuser.replace("postgres@", f"{role}@")
+        return self.superuser_url.replace("postgres@", f"{role}@")
 
     def run(self, sql, url=None):
         """Run statements as the owner, or as somebody else; return the last one's rows."""
@@ -72,12 +72,12 @@ class Host:
 
     def forget_roles(self):
         """Remove what would outlive the database, as roles belong to the server."""
-        roles = [role for (role,) in self.run("SELECT rolname FROM pg_roles", self._superuser)]
+        roles = [role for (role,) in self.run("SELECT rolname FROM pg_roles", self.superuser_url)]
         for role in {OWNER, ROLE} & set(roles):
-            self.run(f"DROP OWNED BY {role} CASCADE", self._superuser)
-        self.run(f"ALTER DATABASE {NAME} OWNER TO postgres", self._superuser)
+            self.run(f"DROP OWNED BY {role} CASCADE", self.superuser_url)
+        self.run(f"ALTER DATABASE {NAME} OWNER TO postgres", self.superuser_url)
         for role in {OWNER, ROLE} & set(roles):
-            self.run(f"DROP ROLE {role}", self._superuser)
+            self.run(f"DROP ROLE {role}", self.superuser_url)
 
 
 @pytest.fixture(name="host")
@@ -131,6 +131,21 @@ def test_the_documented_role_serves(host, standin):
     assert (world.row(task), world.mark(task), standin.schedules) == (None, None, {})
 
 
+def test_the_documented_role_collects_what_the_guard_records(host, standin):
+    """The owner turns the guard on, somebody deletes a row, and the service cancels."""
+    deploy(host, standin)
+    assert recoup(host.owner_url, standin, "db", "guard", "on") == "The guard is on.\n"
+    world = make_world(host, standin)
+    owner = world.account()
+    task = world.task(owner)
+    host.run("GRANT SELECT, DELETE ON scheduled_actions TO anon")
+    delete_as_anon = f"SET ROLE anon; DELETE FROM scheduled_actions WHERE id = '{task}'"
+    host.run(delete_as_anon, host.superuser_url)
+    assert f"{task} cancelled" in recoup(host.url, standin, "tasks", "recover")
+    assert standin.schedules == {}
+    assert "The guard is on." in recoup(host.url, standin, "db", "guard", "status")
+
+
 def test_the_documented_role_runs_the_commands(host, standin, tmp_path):
     """Each of those that write."""
     deploy(host, standin)
@@ -158,7 +173,7 @@ def test_who_holds_the_public_key_gains_nothing(host, standin):
     deploy(host, standin)
     [(tables,)] = host.run(
         "SELECT array_agg(relname) FROM pg_class JOIN pg_tables ON relname = tablename "
-        "WHERE relname IN ('task_deletions', 'orphaned_schedules') "
+        "WHERE relname IN ('task_deletions', 'orphaned_schedules', 'orphan_collector') "
         "AND (has_table_privilege('anon', pg_class.oid, 'SELECT, INSERT, UPDATE, DELETE') "
         "OR NOT relrowsecurity)"
     )

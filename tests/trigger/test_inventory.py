@@ -167,6 +167,20 @@ def test_a_schedule_is_found_by_its_id_and_by_its_key(inventory, standin):
     assert inventory.get(TASK).id == schedule_id
 
 
+def test_an_answer_about_another_schedule_is_not_taken_for_it(inventory, standin):
+    """It must bear the name that was asked for."""
+    other = standin.schedules[standin.add("another")]
+    standin.fail(Fault.status(200, json_answer(200, other).body), method="GET")
+    assert inventory.get(TASK) is None
+
+
+def test_what_was_no_answer_is_forgotten_when_one_comes(inventory, standin):
+    """A proxy's words, and then the server's: there is none."""
+    standin.fail(Fault.other_words(), method="GET")
+    assert inventory.get(TASK) is None
+    assert len(standin.requests) == 2
+
+
 def test_the_schedule_of_another_key_is_not_taken_for_it(inventory, standin):
     """The server undoes an escape that is in a key: it finds the one of `a`."""
     standin.add("x", deduplicationKey="a")

@@ -26,8 +26,6 @@ from tests.factories import World
 from tests.privy import APP_ID, verification_key
 from tests.server import Server
 
-# All in one process, as what they share takes a while to make.
-pytestmark = pytest.mark.xdist_group("raw HTTP")
 THREADS = 8
 # What a slow client may take, and twice as much again for a slow machine.
 PATIENCE = 3 * CLIENT_SECONDS

@@ -1,0 +1,62 @@
+"""The command `recoup tasks recover`."""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import click
+from flask.cli import with_appcontext
+
+from recoup.commands.group import services
+from recoup.database.connection import release
+from recoup.database.models import OrphanedSchedule, TaskDeletion
+from recoup.database.orphans import hasten_orphans
+from recoup.deletion.doubt import SETTLING_SECONDS
+from recoup.deletion.sweep import sweep
+
+# A number that is no limit.
+EVERY = 1_000_000
+
+
+@click.command("recover")
+@with_appcontext
+def recover_tasks() -> None:
+    """Complete deletions left in the middle; settle doubts.
+
+    And cancel the schedules of tasks whose rows went in other ways, ten a second at the most. The
+    service does all this by itself about every 30 seconds; this is for not waiting. Each is tried
+    once. What is left is named, with the reason and when it is looked at again.
+
+    Exits with 1 if any are left.
+    """
+    hasten_orphans()
+    settled, reasons = 0, {}
+    for task_id, state, reason in sweep(services().deleter, most=EVERY, seconds=EVERY):
+        if reason is None:
+            settled += 1
+            click.echo(f"{task_id} {state}")
+        reasons[task_id] = reason
+    left = [*_deletions_left(), *_orphans_left()]
+    release()
+    for task_id, until, otherwise in left:
+        until_text = until.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        click.echo(f"{task_id} is left until {until_text}: {reasons.get(task_id) or otherwise}")
+    click.echo(f"{settled} settled, {len(left)} left.")
+    if left:
+        sys.exit(1)
+
+
+def _deletions_left() -> Iterator[tuple[str, datetime, str]]:
+    """Yield each marked task, when it may be taken up again, and why not now."""
+    for mark in TaskDeletion.select().order_by(TaskDeletion.lease_expires_at):
+        until, why = mark.lease_expires_at, "its deletion is under way"
+        if mark.doubtful_since:
+            until = max(until, mark.doubtful_since + timedelta(seconds=SETTLING_SECONDS))
+            why = "Trigger.dev may act yet"
+        yield str(mark.task_id), until, why  # type: ignore[attr-defined]
+
+
+def _orphans_left() -> Iterator[tuple[str, datetime, str]]:
+    """Yield each task whose row is gone, when its schedules are cancelled, and why not now."""
+    for orphan in OrphanedSchedule.select().order_by(OrphanedSchedule.due_at):
+        yield str(orphan.task_id), orphan.due_at, "it may be about to get a schedule"
