@@ -22,8 +22,8 @@ from recoup.database.session import (
 )
 
 MAX_LIFETIME_SECONDS = 1800
-# Where one connection was not needed for so long, one is closed, but for the last. Soon, as other
-# processes may have too few.
+# After each such time in which one was not needed, one is closed; the last stays. A short time, as
+# other processes may have too few.
 MAX_IDLE_SECONDS = 1
 
 # It warns at each refused attempt; the request or sweep that fails for it says so.

@@ -27,7 +27,7 @@ from tests.database.conftest import SECONDS, backend, in_thread, ours, wait_for
 from tests.factories import World, delete
 from tests.postgres import PostgresServer, find_binaries
 from tests.server import Server
-from tests.sockets import Proxy
+from tests.sockets import Proxy, talker
 
 NEW_ACCOUNT = "INSERT INTO accounts (id, name) VALUES (?, ?)"
 DELETIONS = 300
@@ -188,6 +188,19 @@ def test_a_server_that_stays_full_is_named_as_the_reason(short_waits, limited_ur
         fetch("SELECT 1")
     for other in others:
         other.close()
+
+
+def test_a_server_that_refuses_is_left_alone_for_a_moment(short_waits, monkeypatch):
+    """However many threads want a connection."""
+    monkeypatch.setattr(session, "REFUSED_SECONDS", SECONDS)
+    monkeypatch.setattr(session.Session, "_refused_until", 0.0)  # and so afterwards
+    attempts = []
+    with talker(attempts.append) as (host, port), ThreadPoolExecutor(8) as threads:
+        connect(make_config(f"postgresql://{host}:{port}/x?sslmode=disable&gssencmode=disable"))
+        asked = [threads.submit(in_thread, fetch, "SELECT 1") for _ in range(8)]
+        assert {type(future.exception(SECONDS)) for future in asked} == {DatabaseFailed}
+        close_database()
+    assert len(attempts) == 1
 
 
 def test_who_waits_keeps_nobody_from_giving_back(pg, postgres_url):
