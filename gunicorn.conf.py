@@ -84,6 +84,11 @@ def post_fork(server, worker):
             _os.sched_setaffinity(0, {worker.core})
 
 
+def child_exit(server, worker):
+    """Take off what the worker had in hand, however it has ended."""
+    _counts.clear_gauges(worker.row)
+
+
 def post_worker_init(worker):
     """Complete what crashes have left, now and on and on."""
     # Not for the master, which has no use for it.

@@ -6,12 +6,13 @@ no other server takes it for its own, and it goes with the last process that has
 
 It consists of rows. Each process adds to a row of its own, and waits for nobody; who reads adds
 the rows up. A worker leaves its row as it is, however it dies, and the next one to get that row
-counts on from there.
+counts on from there; only what it had in hand is taken off, see `GAUGES`.
 """
 
 import mmap
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 
 # A metric's name, and the values of its labels.
@@ -19,6 +20,8 @@ Series = tuple[str, ...]
 
 # The first is the master's; and the old and the new workers count side by side in a reload.
 ROWS = 256
+# What a process has now, and no longer has when it has ended.
+GAUGES = ("recoup_places", "recoup_places_in_use", "recoup_connections_waiting")
 # In a row; one more is not counted.
 MOST_SERIES = 512
 _KEY_BYTES = 120
@@ -48,6 +51,21 @@ class Counts:
             place = self._places.get(series) or self._begin(series)
             if place:
                 self._numbers[place] += amount
+
+    @contextmanager
+    def hold(self, gauge: str) -> Iterator[None]:
+        """Count one more in a gauge meanwhile."""
+        self.add((gauge,))
+        try:
+            yield
+        finally:
+            self.add((gauge,), -1)
+
+    def clear_gauges(self, row: int) -> None:
+        """Take off what a process that has ended had in hand."""
+        for (name, *_), place in self._read(row):
+            if name in GAUGES:
+                self._numbers[place] = 0
 
     def totals(self) -> dict[Series, float]:
         """Return the sum of all rows for each series that has begun."""

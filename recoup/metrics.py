@@ -9,7 +9,12 @@ from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -21,6 +26,8 @@ OUTCOMES = ("deleted", "kept", "in doubt", "marked", "refused", "failed")
 RECOVERIES = ("deleted", "marked", "overtaken")
 DOUBTS = ("kept", "deleted", "in doubt", "marked", "overtaken")
 ORPHANS = ("cancelled", "gone", "kept", "waiting", "overtaken")
+# Why the service itself refused to delete: `refused` in the log.
+REFUSALS = ("no place", "not possible", "unproven key")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, float("inf"))
 
 _COUNTERS = {
@@ -36,6 +43,12 @@ _COUNTERS = {
         "Deletions of tasks that name a schedule which was gone, though nobody here had cancelled "
         "it.",
         [],
+    ),
+    "recoup_refusals": (
+        "Deletions that this service refused: no place (too many were under way), not possible "
+        "(the database would not let them be finished) or unproven key (it knows none of the "
+        "schedules that tasks name).",
+        ["reason"],
     ),
     "recoup_recoveries": (
         "Deletions that were found in the middle, by what became of them: deleted, marked (tried "
@@ -58,6 +71,11 @@ _COUNTERS = {
         "Lines of the log that were dropped, as nobody read the log.",
         [],
     ),
+}
+_GAUGES = {
+    "recoup_places": "How many deletions the workers of this server take on at once.",
+    "recoup_places_in_use": "How many deletions they have in hand.",
+    "recoup_connections_waiting": "Threads that wait for a connection to Postgres.",
 }
 _SETTLINGS = {
     "recovery": "recoup_recoveries",
@@ -94,6 +112,8 @@ def _count_cancel(notes: Mapping[str, Any]) -> None:
         _count("recoup_cancel_attempts", status or "none")
     if notes.get("missing"):
         _count("recoup_schedules_missing")
+    if notes.get("refused"):
+        _count("recoup_refusals", notes["refused"])
 
 
 def _count(name: str, *labels: object) -> None:
@@ -114,6 +134,8 @@ for _outcome in DOUBTS:
     counts.add(("recoup_doubts_settled", _outcome), 0)
 for _outcome in ORPHANS:
     counts.add(("recoup_orphans_collected", _outcome), 0)
+for _reason in REFUSALS:
+    counts.add(("recoup_refusals", _reason), 0)
 for _name, (_, _labels) in _COUNTERS.items():
     if not _labels:
         counts.add((_name,), 0)
@@ -128,6 +150,8 @@ class _Counted(Collector):
                 if of == name:
                     counter.add_metric(values, total)
             yield counter
+        for name, text in _GAUGES.items():
+            yield GaugeMetricFamily(name, text, value=totals[name,])
         yield _collect_deletions(totals)
 
 

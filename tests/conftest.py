@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from itertools import count
 from pathlib import Path
 from threading import Thread
@@ -21,6 +22,9 @@ from tests.postgres import PostgresServer, find_binaries
 HOST_SCHEMA = Path(__file__).with_name("host_schema.sql")
 DEADLINE_SECONDS = 2.0
 _numbers = count(1)
+
+# A script's `make test &` ignores it, and so would the programs that the tests end by Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,10 +13,14 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from recoup import log
 from recoup.app import create_app
-from recoup.database.connection import execute, release
+from recoup.counts import counts
+from recoup.database.connection import execute, fetch, release
+from recoup.database.migrations import upgrade
 from recoup.deletion.sweep import sweep
-from recoup.demo.standin import Fault
+from recoup.demo.standin import Fault, StandIn
+from recoup.web.limit import Overloaded
 from tests.conftest import close_database, make_config
 from tests.factories import World, delete
 from tests.pod import Pod, skip_without_pods
@@ -72,7 +78,12 @@ def test_it_is_in_the_text_format_of_prometheus(client):
         "recoup_recoveries": "counter",
         "recoup_doubts_settled": "counter",
         "recoup_orphans_collected": "counter",
+        "recoup_refusals": "counter",
         "recoup_log_lines_dropped": "counter",
+        "recoup_places": "gauge",
+        "recoup_places_in_use": "gauge",
+        "recoup_connections_waiting": "gauge",
+        "recoup_database_up": "gauge",
         "recoup_marks": "gauge",
         "recoup_oldest_mark_seconds": "gauge",
         "recoup_doubts": "gauge",
@@ -194,6 +205,58 @@ def test_a_request_that_was_refused(client, world, counted, status):
     assert counted() == expected(status, "refused")
 
 
+def refused(reason):
+    """Return the name that a refusal is counted by."""
+    return ("recoup_refusals_total", reason)
+
+
+def test_a_deletion_that_finds_no_place(app, client, world, counted, capsys):
+    """All places are taken by others, and the line says so too."""
+    log.configure()
+    owner = world.account()
+    limit = app.extensions["recoup"].limit
+    with ExitStack() as others:
+        with suppress(Overloaded):
+            while True:
+                others.enter_context(limit.place())
+        delete(client, world.task(owner), world.key(owner))
+    counts = counted()
+    assert counts == {**expected(500, "failed"), refused("no place"): 1}
+    lines = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [line["refused"] for line in lines if "refused" in line] == ["no place"]
+
+
+def test_a_deletion_that_is_not_possible(client, world, counted):
+    """The database lacks a table."""
+    owner = world.account()
+    task = world.task(owner)
+    execute("ALTER TABLE account_emails RENAME TO elsewhere")
+    release()
+    delete(client, task, world.key(owner))
+    assert counted() == {**expected(500, "failed"), refused("not possible"): 1}
+
+
+def test_a_key_that_knows_no_schedule(client, world, counted):
+    """Neither this task's nor another's."""
+    owner = world.account()
+    world.task(owner)
+    task = world.task(owner)
+    world.standin.schedules.clear()
+    delete(client, task, world.key(owner))
+    assert counted() == {**expected(500, "kept", s404=3), refused("unproven key"): 1}
+
+
+def test_a_recovery_with_such_a_key(app, world, counted):
+    """It is refused as a request is."""
+    owner = world.account()
+    world.task(owner)
+    task = world.task(owner)
+    world.place_mark(task, lease_seconds=-1)
+    world.standin.schedules.clear()
+    list(sweep(app.extensions["recoup"].deleter))
+    assert counted()[refused("unproven key")] == 1
+
+
 def test_a_database_that_is_gone(tmp_path, standin, capsys):
     """A deletion fails; the scrape goes on, without what is read from there."""
     app = create_app(make_config(f"sqlite:///{tmp_path}", TRIGGER_API_URL=standin.url))
@@ -210,6 +273,12 @@ def test_a_database_that_is_gone(tmp_path, standin, capsys):
     assert (line["level"], line["route"]) == ("warning", "/metrics")
     assert "unable to open database file" in line["error"]
     assert not {("recoup_marks",), ("recoup_oldest_mark_seconds",)} & after.keys()
+    assert after[("recoup_database_up",)] == 0
+
+
+def test_a_database_that_answers(scrape):
+    """It is up."""
+    assert scrape()[("recoup_database_up",)] == 1
 
 
 def test_the_duration_is_in_seconds(client, world, scrape):
@@ -318,6 +387,57 @@ def replace_all_workers(server):
     for pid in server.workers():
         server.kill_worker(pid)
         server.wait_until_ready()
+
+
+IN_USE, PLACES = ("recoup_places_in_use",), ("recoup_places",)
+
+
+def test_places_are_those_of_the_workers_that_there_are(sqlite_url):
+    """Whoever is asked knows of all that are taken, and a worker that is killed holds none."""
+    with (
+        StandIn() as standin,
+        ThreadPoolExecutor() as callers,
+        Server(sqlite_url, TRIGGER_API_URL=standin.url, WEB_THREADS="4") as server,
+    ):
+        world = World(create_app(make_config(sqlite_url, TRIGGER_API_URL=standin.url)), standin)
+        owner = world.account()
+        key = world.key(owner)
+        standin.always(Fault.hang(SECONDS))
+        for task in [world.task(owner) for _ in range(3)]:
+            callers.submit(server.delete, task, key)
+        wait_until(server, lambda: scrape_server(server)[IN_USE] == 3)
+        assert scrape_server(server)[PLACES] == 6
+        replace_all_workers(server)
+        samples = scrape_server(server)
+        assert (samples[PLACES], samples[IN_USE]) == (6, 0)
+
+
+def test_a_reload_makes_no_place_more(sqlite_url):
+    """Those of the old workers go with them."""
+    with Server(sqlite_url) as server:
+        old, places = server.workers(), scrape_server(server)[PLACES]
+        server.reload()
+        wait_until(server, lambda: not set(old) & set(server.workers()))
+        server.wait_until_ready()
+        wait_until(server, lambda: scrape_server(server)[PLACES] == places)
+
+
+def test_who_waits_for_a_connection_is_told(postgres_url, standin):
+    """While others have all that there are."""
+    config = make_config(postgres_url, TRIGGER_API_URL=standin.url, DATABASE_POOL_SIZE="1")
+    app = create_app(config)
+    upgrade()
+    fetch("SELECT 1")
+    waiting = ("recoup_connections_waiting",)
+    with ThreadPoolExecutor() as others:
+        other = others.submit(lambda: (fetch("SELECT 1"), release()))
+        end = time.monotonic() + SECONDS
+        while counts.totals()[waiting] != 1:
+            assert time.monotonic() < end
+        release()
+        other.result(SECONDS)
+    assert read(app.test_client().get("/metrics").text)[waiting] == 0
+    close_database()
 
 
 def test_counts_outlive_the_folders_that_a_server_was_started_with(sqlite_url, tmp_path):

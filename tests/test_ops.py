@@ -6,16 +6,18 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import requests
+import yaml
 
 from recoup.app import create_app
 from recoup.database.migrations import upgrade
 from recoup.demo.standin import Fault, StandIn
-from recoup.metrics import OUTCOMES, RECOVERIES
+from recoup.metrics import OUTCOMES, RECOVERIES, REFUSALS
 from tests.conftest import close_database, make_config
 from tests.factories import World
 from tests.postgres import free_port
@@ -24,6 +26,10 @@ from tests.server import Server
 OPS = Path(__file__).resolve().parent.parent / "ops"
 DASHBOARD = json.loads((OPS / "grafana-dashboard.json").read_text())
 ALERTS = (OPS / "prometheus-alerts.yml").read_text()
+RULES = {rule["alert"]: rule for rule in yaml.safe_load(ALERTS)["groups"][0]["rules"]}
+ALERT_TESTS = yaml.safe_load((OPS / "prometheus-alerts.test.yml").read_text())["tests"]
+RUNBOOK = (OPS.parent / "docs" / "runbook.md").read_text()
+COMMANDS = sorted(set(re.findall(r"(?:^    |`)recoup ([a-z -]+[a-z])", RUNBOOK, re.MULTILINE)))
 QUERIES = [
     pytest.param(target["expr"], id=f"{panel['title']} {target['refId']}")
     for panel in DASHBOARD["panels"]
@@ -66,11 +72,64 @@ def test_every_outcome_that_is_asked_for_exists():
     text = ALERTS + "".join(query.values[0] for query in QUERIES)
     asked = set("|".join(re.findall(r'outcome(?:=~|!=|=)"([^"]*)"', text)).split("|"))
     assert {"deleted", "refused", "in doubt"} < asked <= {*OUTCOMES, *RECOVERIES}
+    assert set(re.findall(r'reason="([^"]*)"', text)) == set(REFUSALS)
+
+
+def test_every_alert_has_its_section_in_the_runbook():
+    """It links to it; and no section is left of an alert that is gone."""
+    headings = re.findall(r"^## (Recoup\w+)$", RUNBOOK, re.MULTILINE)
+    assert headings == list(RULES)
+    links = set(re.findall(r"\(#(\w+)\)", RUNBOOK))
+    assert links <= {heading.lower() for heading in headings}
+    for name, rule in RULES.items():
+        assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{name.lower()}"
+        assert rule["annotations"]["summary"].endswith(".")
+        assert rule["labels"]["severity"] in ("page", "ticket")
+
+
+def test_every_section_of_the_runbook_answers_the_same_four_questions():
+    """In the same order, so that an eye at night finds each in its place."""
+    sections = re.split(r"^## Recoup\w+$", RUNBOOK, flags=re.MULTILINE)[1:]
+    for section in sections:
+        asked = re.findall(r"^\*\*(.*?)\*\*", section, re.MULTILINE)
+        assert asked == ["Customers", "Look", "Do", "Over"], section
+
+
+def test_every_metric_of_the_runbook_exists(samples):
+    """As with the alerts."""
+    asked = set(re.findall(r"\brecoup_[a-z_]*[a-z]\b", RUNBOOK))
+    assert asked
+    assert asked <= samples
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_runbook_exists(command):
+    """Its options too."""
+    words = command.split()
+    names = [word for word in words if not word.startswith("-")]
+    program = Path(sys.executable).with_name("recoup")
+    result = subprocess.run([program, *names, "--help"], capture_output=True, text=True, check=True)
+    assert f"Usage: recoup {' '.join(names)}" in result.stdout
+    assert all(option in result.stdout for option in words if option.startswith("-"))
+
+
+def test_every_alert_is_tried_out_firing_and_not():
+    """By promtool, below."""
+    expected = [sample for test in ALERT_TESTS for sample in test["promql_expr_test"]]
+    firing = {
+        name
+        for test in expected
+        for sample in test.get("exp_samples", ())
+        for name in re.findall(r'alertname="(\w+)"', sample["labels"])
+    }
+    assert firing == set(RULES)
+    quiet = [test for test in expected if "exp_samples" not in test]
+    assert len(quiet) >= len(RULES)
 
 
 def test_every_panel_explains_itself():
     """With a title, a description, a unit, and the data source that was chosen."""
-    [variable] = DASHBOARD["templating"]["list"]
+    variable = DASHBOARD["templating"]["list"][0]
     assert (variable["type"], variable["query"]) == ("datasource", "prometheus")
     chosen = {"type": "prometheus", "uid": f"${{{variable['name']}}}"}
     for panel in DASHBOARD["panels"]:
@@ -81,6 +140,27 @@ def test_every_panel_explains_itself():
         assert all(part["datasource"] == chosen for part in [panel, *panel["targets"]])
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(ids) == len(set(ids))
+
+
+def test_every_query_is_for_the_servers_that_are_chosen():
+    """One, some or all of them."""
+    for query in QUERIES:
+        [expr] = query.values
+        metrics = re.findall(r"\brecoup_\w+", expr)
+        assert metrics
+        assert len(metrics) == len(re.findall(r'\brecoup_\w+{[^}]*instance=~"\$instance"}', expr))
+
+
+def test_no_panel_lies_on_another():
+    """Each place of the grid has one at the most."""
+    places = [
+        (x, y)
+        for at in (panel["gridPos"] for panel in DASHBOARD["panels"])
+        for x in range(at["x"], at["x"] + at["w"])
+        for y in range(at["y"], at["y"] + at["h"])
+    ]
+    assert len(places) == len(set(places))
+    assert max(x for x, _ in places) < 24
 
 
 @pytest.mark.parametrize(
@@ -185,6 +265,7 @@ def _prometheus(tmp_path_factory):
 def test_every_panel_shows_data_of_a_real_prometheus(prometheus, query):
     """The panels' very queries, over the seconds that the test has instead of Grafana's hours."""
     query = query.replace("$__rate_interval", "1m").replace("$__range", "5m")
+    query = query.replace("$instance", ".*")
     assert "$" not in query
     wait_for(lambda: prometheus.values(query), query)
 
@@ -198,18 +279,31 @@ def test_what_the_panels_show_is_what_happened(prometheus):
         'recoup_cancel_attempts_total{status="401"}': 1,
         "recoup_schedules_missing_total": 1,
         "recoup_marks": 1,
+        "recoup_database_up": 1,
+        "sum(recoup_refusals_total)": 0,
+        "recoup_places": 112,
+        "recoup_places_in_use": 0,
     }.items():
         wait_for(lambda query=query, value=value: prometheus.values(query) == [value], query)
 
 
-def test_a_real_prometheus_evaluates_the_four_alerts(prometheus):
-    """Without an error, and each with a sentence of what to do."""
+def test_the_servers_to_choose_from_are_those_that_are_scraped(prometheus):
+    """As Grafana asks for the values of the variable."""
+    variable = DASHBOARD["templating"]["list"][1]
+    metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"]).groups()
+    assert variable["query"]["query"] == variable["definition"]
+    wait_for(lambda: prometheus.values(metric), metric)
+    [instance] = prometheus.get(f"label/{label}/values", **{"match[]": metric})
+    assert instance.startswith("127.0.0.1:")
+
+
+def test_a_real_prometheus_evaluates_the_alerts(prometheus):
+    """All of them, and without an error."""
 
     def evaluated():
         [group] = prometheus.get("rules")["groups"]
         return group["rules"] if all(rule["health"] == "ok" for rule in group["rules"]) else None
 
     rules = wait_for(evaluated, "the rules")
-    assert len(rules) == 4
-    for rule in rules:
-        assert rule["annotations"]["description"].endswith(".")
+    assert [rule["name"] for rule in rules] == list(RULES)
+    assert all(rule["annotations"]["runbook_url"] for rule in rules)

@@ -9,6 +9,7 @@ import peewee
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from recoup.counts import counts
 from recoup.database import waits
 from recoup.database.session import (
     PREPARE_AFTER,
@@ -75,7 +76,8 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
         if self.is_closed():
             self._pool.open()  # with the first connection, and so after any fork
             try:
-                self._taken.session = self._pool.getconn()
+                with counts.hold("recoup_connections_waiting"):
+                    self._taken.session = self._pool.getconn()
             except psycopg.OperationalError as error:
                 raise NoConnection(Session.refusal or "Max connections exceeded") from error
             if self._pool.max_size < self._size:

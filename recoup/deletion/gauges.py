@@ -12,7 +12,7 @@ from recoup.database.connection import DatabaseFailed
 
 
 class Marks(Collector):
-    """The marks in the database, doubtful or not, and orphans; left out while it can't be asked."""
+    """Marks, doubts and orphans; while the database can't be asked, nothing but that."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Read them."""
@@ -22,7 +22,9 @@ class Marks(Collector):
             waiting, oldest_orphan = orphans.count_orphans()
         except DatabaseFailed as error:
             log.note(level=logging.WARNING, error=f"DatabaseFailed: {error}")
+            yield _database_up(0)
             return
+        yield _database_up(1)
         yield _gauge("recoup_marks", "Tasks whose deletion has begun and not ended.", marks)
         yield _gauge(
             "recoup_oldest_mark_seconds",
@@ -45,6 +47,11 @@ class Marks(Collector):
             "How long ago the oldest of these rows went; 0 without any.",
             oldest_orphan,
         )
+
+
+def _database_up(value: int) -> GaugeMetricFamily:
+    text = "1 if this server could read its tables in the database just now, and 0 if not."
+    return _gauge("recoup_database_up", text, value)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

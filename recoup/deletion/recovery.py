@@ -24,6 +24,8 @@ def recover(deleter: Deleter, task_id: str) -> bool:
     note_request(standing)
     release()
     try:
+        if standing and standing.token != mark.token:
+            raise MarkLost  # and nobody asked for this row, which has been put back meanwhile
         deleter.carry_out(mark, deleter.begin(task_id, standing and standing.schedule_id))
     except MarkLost:
         log.note(state="overtaken")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from recoup import log, metrics
 from recoup.database.connection import DatabaseFailed, release
 from recoup.deletion.outcomes import DeletionInDoubt, DeletionUnfinished, OrphanWaiting
-from recoup.trigger.cancel import CancelReport
+from recoup.trigger.cancellation import CancelReport
 
 
 class Settled(NamedTuple):
@@ -42,10 +42,12 @@ def try_one(event: str, task_id: str, work: Callable[[], object]) -> Settled:
 
 def note_report(report: CancelReport, reason: str | None = None) -> None:
     """Note how the cancels went, and why they failed; what is not so is left out of the line."""
+    refused = "unproven key" if reason and report.unproven else None
     log.note(
         upstream_statuses=report.upstream_statuses,
         reason=reason,
         missing=report.missing or None,
         foreign=report.foreign or None,
-        unproven=report.unproven or None,
+        unproven=(report.unproven and not refused) or None,
+        refused=refused,
     )

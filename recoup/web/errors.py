@@ -41,6 +41,9 @@ FAILURES = {
     Overloaded: "Too many deletions are under way; nothing was changed. Ask again.",
 }
 
+# What the log and `recoup_refusals_total` call it where the deletion was not even begun.
+REFUSALS = {DeletionNotPossible: "not possible", Overloaded: "no place"}
+
 
 def init_app(app: Flask) -> None:
     """Register the answer to everything that can be raised."""
@@ -83,6 +86,9 @@ def _task_not_found(error: TaskNotFound) -> Answer:
 def _failed(error: Exception) -> Answer:
     sentence = next(text for kind, text in FAILURES.items() if isinstance(error, kind))
     log.fail(error)
+    refused = REFUSALS.get(type(error))
+    if refused:
+        log.note(refused=refused)
     return {"status": "error", "error": sentence}, 500
 
 

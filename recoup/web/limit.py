@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 
+from recoup.counts import counts
+
 # A deletion waits so long for a place. To refuse costs nearly what a deletion does, and whoever is
 # refused at once asks again at once; but it holds a thread that is there for everything else.
 PATIENCE_SECONDS = 0.1
@@ -25,6 +27,7 @@ class DeletionLimit:
         self._places: SimpleQueue[None] = SimpleQueue()
         for _ in range(places):
             self._places.put(None)
+        counts.add(("recoup_places",), places)
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -38,6 +41,7 @@ class DeletionLimit:
         except Empty:
             raise Overloaded from None
         try:
-            yield
+            with counts.hold("recoup_places_in_use"):
+                yield
         finally:
             self._places.put(None)

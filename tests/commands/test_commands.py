@@ -5,6 +5,7 @@ Most tests run it in this process; those that could only fail in a process of it
 
 import json
 import re
+import signal
 import socket
 import time
 from contextlib import suppress
@@ -340,7 +341,7 @@ def test_flask_run_serves(start, sqlite_url):
     process = start(*command, DATABASE_URL=sqlite_url, **SECRETS)
     assert get(f"http://127.0.0.1:{port}/healthz", process).json()["status"] == "ok"
     assert get(f"http://127.0.0.1:{port}/readyz", process).status_code == 200
-    process.terminate()  # not SIGINT, which is ignored below a shell's `make test &`
+    process.send_signal(signal.SIGINT)
     process.communicate(timeout=SECONDS)
 
 

@@ -106,6 +106,7 @@ def refusals():
 # Few connections
 
 
+@pytest.mark.alone
 def test_deletions_wait_where_few_connections_are_granted(
     limited_url, postgres_url, served, standin
 ):

@@ -6,11 +6,8 @@ it has seen, and may be set forth from any moment, any number of times.
 """
 
 import logging
-import time
 from types import SimpleNamespace
 from typing import Any, NamedTuple
-
-import requests
 
 from recoup import log
 from recoup.database import statements

@@ -71,14 +71,18 @@ def deletes_the_row(database: Database, state: State) -> State:
     """Leave the schedule to whoever finds it."""
     sql = "DELETE FROM scheduled_actions WHERE id = ?"
     tables = database.change(state.tables, sql, TASK)
-    return state._replace(tables=tables, taken=state.taken or state.tables.row is not None)
+    return state._replace(tables=tables, taken=state.taken or bool(state.tables.row))
 
 
 def makes_the_row_again(database: Database, state: State) -> State:
-    """Put back a row that is gone, with a new schedule under the task's key."""
-    if state.tables.row or state.flying:
+    """Put back a row that is gone, with a new schedule under the task's key.
+
+    Not while a request of ours is under way, which would act on that: it has the same key.
+    """
+    asking = any(node and node.step.how == "DELETE" for node in state.actors)
+    if state.tables.row or state.flying or asking:
         return state
-    state = state._replace(tables=Tables(make_row(TASK, None), None), taken=False)
+    state = state._replace(tables=Tables(make_row(TASK, None), None), remade=True)
     return upserts(database, state)
 
 

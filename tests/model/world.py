@@ -30,8 +30,11 @@ SCHEDULES = {
 OTHERS = "sched_other"
 
 Row = tuple[Any, ...]
-# As they are before an actor's stand in for them.
-_RUN = {"fetch": Statement.fetch, "execute": Statement.execute}
+
+
+def is_own(schedule: str) -> bool:
+    """Whether a schedule says that it is the task's."""
+    return SCHEDULES[schedule]["externalId"] == TASK
 
 
 class Mark(NamedTuple):
@@ -54,6 +57,8 @@ class Tables(NamedTuple):
         return self.row[COLUMNS.index("trigger_schedule_id")] if self.row else None
 
 
+# As they are before an actor's stand in for them.
+_RUN = {"fetch": Statement.fetch, "execute": Statement.execute}
 COLUMNS = column_names(ScheduledAction)
 _TASKS, _MARKS = table_name(ScheduledAction), table_name(TaskDeletion)
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM {_TASKS} WHERE id = ?"
@@ -68,7 +73,7 @@ class State(NamedTuple):
     those that we cancelled, each with the actor that did, while it still works.
     `actors`: where each is, None for one that has ended; `flying`: requests, and `late`:
     statements, that were given up and may act yet; `others`: what another program may do yet.
-    `taken`: the row went by another's hand.
+    `taken`: the row went by another's hand; `remade`: and another was made by one.
     """
 
     tables: Tables
@@ -84,6 +89,7 @@ class State(NamedTuple):
     flying: tuple[tuple[str, str], ...] = ()
     late: tuple[Any, ...] = ()
     taken: bool = False
+    remade: bool = False
 
 
 class Broken(Exception):

@@ -323,8 +323,8 @@ def test_many_tasks_are_compared(drift, account, world, standin):
         }
         for _ in range(5000)
     ]
-    for start in range(0, len(rows), 500):
-        ScheduledAction.insert_many(rows[start : start + 500]).execute()
+    for start in range(0, len(rows), 100):
+        ScheduledAction.insert_many(rows[start : start + 100]).execute()
     stray = str(uuid4())
     orphan = standin.add(stray)
     assert drift() == {"orphans": [(orphan, stray)]}

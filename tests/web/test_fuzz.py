@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 import schemathesis
+from schemathesis.config import HealthCheck
 from schemathesis.engine import events, from_schema
 
 from recoup.web.schemas import InvalidBody, read_task_id
@@ -20,6 +21,8 @@ def _openapi(url):
     """Our document as it is served; the same requests are made of it in each run."""
     openapi = schemathesis.openapi.from_url(f"{url}/openapi.json")
     openapi.config.generation.update(deterministic=True, max_examples=EXAMPLES, database="none")
+    # How long the requests take to make says nothing on a busy machine.
+    openapi.config.suppress_health_check = [HealthCheck.too_slow]
     return openapi
 
 

@@ -1,0 +1,38 @@
+"""What is explored: by each run of the suite, and by `make model`."""
+
+from itertools import product
+
+from tests.model.explorer import Scope
+from tests.model.programs import PROGRAMS
+
+LOST_ID = Scope("", named=None)
+STALE_ID = Scope("", named="sched_gone")
+TWO_SCHEDULES = Scope("", named="sched_host", alive=("sched_first", "sched_host"))
+ANOTHERS = Scope("", named="sched_other")
+PAUSED = Scope("", named=None, alive=())
+WRONG_KEY = Scope("", key="tr_prod_standin")
+BEGINNINGS = (LOST_ID, STALE_ID, TWO_SCHEDULES, ANOTHERS, PAUSED, WRONG_KEY)
+
+SMALL = [
+    Scope("d", faults=2, crashes=1),
+    Scope("dd", faults=1),
+    Scope("dr", crashes=1, leases=2),
+    Scope("dl", faults=2, leases=2, ages=2),
+    *(Scope("d", (name,), faults=1, crashes=1) for name in PROGRAMS),
+    *(scope._replace(actors="d", faults=1, crashes=1) for scope in BEGINNINGS),
+    Scope("dr", ("deletes_the_row", "makes_the_row_again"), crashes=1),
+]
+LARGE = [
+    Scope("ddr", faults=1, crashes=1, leases=2),
+    Scope("dl", faults=3, crashes=1, leases=2, ages=2),
+    Scope("ds", faults=2, crashes=1, leases=2, ages=2),
+    *(Scope("dr", (name,), faults=1, crashes=1, leases=2) for name in PROGRAMS),
+    *(Scope("dl", (name,), faults=2, crashes=1, leases=2, ages=2) for name in PROGRAMS),
+    *(Scope("dd", (name,), faults=1) for name in PROGRAMS),
+    *(
+        scope._replace(actors=actors, faults=1, crashes=1, leases=2)
+        for actors, scope in product(("dr", "ds", "dd"), BEGINNINGS)
+    ),
+    Scope("d", ("names_a_new_schedule", "replaces", "makes_a_schedule"), faults=2),
+    Scope("ds", ("deletes_the_row", "makes_the_row_again"), faults=1, crashes=1, leases=2),
+]
