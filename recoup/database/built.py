@@ -9,7 +9,7 @@ from typing import Any
 
 import peewee
 
-from recoup.database.connection import Row, execute, execute_both, fetch, is_postgres
+from recoup.database.connection import Row, execute, fetch, is_postgres
 
 
 class _Position(int):
@@ -21,15 +21,10 @@ class Statement:
 
     The function is called with a placeholder for each value of a call: once for each number of
     them, on SQLite and on Postgres.
-
-    `then`: what follows on SQLite, in one transaction and with the first of the values, where the
-    statement has touched a row.
     """
 
-    def __init__(
-        self, build: Callable[..., peewee.BaseQuery], then: "Statement | None" = None
-    ) -> None:
-        self._build, self._then = build, then
+    def __init__(self, build: Callable[..., peewee.BaseQuery]) -> None:
+        self._build = build
 
     def fetch(self, *values: object) -> list[Row]:
         """Run it and return its rows; see `recoup.database.connection.fetch`."""
@@ -39,8 +34,6 @@ class Statement:
     def execute(self, *values: object) -> int:
         """Run it and return how many rows it touched; see `recoup.database.connection.execute`."""
         sql, params = self.bind(*values)
-        if self._then and not is_postgres():
-            return execute_both((sql, params), self._then.bind(values[0]))
         return execute(sql, *params)
 
     def bind(self, *values: object) -> tuple[str, list[Any]]:

@@ -4,8 +4,6 @@ Each function is called with a placeholder for each value. The database's clock,
 differs between SQLite and Postgres, is in `expressions.py`.
 """
 
-from functools import partial
-
 import peewee
 from peewee import JOIN, Node, fn
 
@@ -13,7 +11,6 @@ from recoup.database.built import Statement
 from recoup.database.connection import is_postgres
 from recoup.database.expressions import clock, instant, is_same
 from recoup.database.models import AccountApiKey, AccountEmail, ScheduledAction, TaskDeletion
-from recoup.database.orphan_queries import forget_own_orphan
 from recoup.database.scope import may_act_for
 
 
@@ -67,9 +64,7 @@ def find_standing(task_id: Node) -> peewee.BaseQuery:
     )
 
 
-# The guard records no row that goes in this way. Its trigger on Postgres is told; the one on SQLite
-# can't be, so what it has recorded is taken back.
-@partial(Statement, then=forget_own_orphan)
+@Statement
 def remove_task(task_id: Node, schedule_id: Node, token: Node) -> peewee.BaseQuery:
     mark = TaskDeletion.select(TaskDeletion.token).where(
         TaskDeletion.task == task_id, TaskDeletion.token == token
@@ -77,7 +72,7 @@ def remove_task(task_id: Node, schedule_id: Node, token: Node) -> peewee.BaseQue
     row = ScheduledAction
     unchanged = [row.id == task_id, is_same(row.trigger_schedule_id, schedule_id), fn.EXISTS(mark)]
     if is_postgres():
-        # For this transaction, which is the statement.
+        # For this transaction, which is the statement; see `migrations/guard.sql`.
         told = fn.set_config("recoup.deleting", task_id, True).is_null(False)
         unchanged.append(told)
     return row.delete().where(*unchanged)  # type: ignore[misc]

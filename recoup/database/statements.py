@@ -21,8 +21,9 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
-from recoup.database import mark_queries, queries
+from recoup.database import mark_queries, orphan_queries, queries
 from recoup.database.built import Statement
+from recoup.database.connection import execute_both, is_postgres
 
 
 class Key(NamedTuple):
@@ -125,8 +126,15 @@ def go_forward(task_id: str, token: str, lease_seconds: float) -> bool:
 
 
 def remove_task(task_id: str, schedule_id: str | None, token: str) -> bool:
-    """Delete the row, and by cascade its mark, if the mark and the schedule are still ours."""
-    return queries.remove_task.execute(task_id, schedule_id, token) == 1
+    """Delete the row, and by cascade its mark, if the mark and the schedule are still ours.
+
+    The guard records no row that goes in this way. Its trigger on Postgres is told; the one on
+    SQLite can't be, so what it has recorded is taken back, in the same transaction.
+    """
+    if is_postgres():
+        return queries.remove_task.execute(task_id, schedule_id, token) == 1
+    removal = queries.remove_task.bind(task_id, schedule_id, token)
+    return execute_both(removal, orphan_queries.forget_own_orphan.bind(task_id)) == 1
 
 
 def remove_mark(task_id: str, token: str) -> bool:

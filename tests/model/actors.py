@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from recoup import log
 from recoup.database import statements
 from recoup.database.built import Statement
-from recoup.deletion import doubt, guard, marks, recovery, staged
+from recoup.deletion import doubt, marks, recovery, staged
 from recoup.deletion.staged import Deleter
 from recoup.deletion.sweep import sweep
 from recoup.http import deadline
@@ -149,12 +149,12 @@ def install(patch: Any) -> None:
         # A pause between two attempts changes nothing for others; a poll does wait for them.
         sleep=lambda seconds: Player.current.sleep(seconds),
     )
-    for module in (cancel, route, deadline, guard):
+    for module in (cancel, route, deadline):
         patch.setattr(module, "time", clock)
     waiting = SimpleNamespace(sleep=lambda _: Player.current.meet(Step("wait")))
     patch.setattr(staged, "time", waiting)
     patch.setattr(route, "random", SimpleNamespace(uniform=max))
-    for module in (marks, statements, guard):
+    for module in (marks, statements):
         patch.setattr(module, "uuid4", lambda: Player.current.uuid4())
     logger = logging.getLogger("recoup")
     patch.setattr(logger, "disabled", True)

@@ -152,15 +152,6 @@ class Explorer:
             old = state.tables._replace(mark=mark._replace(doubt="old"))
             ages = state.ages - 1
             yield "the doubt gets old", partial(state._replace, tables=old, flying=(), ages=ages)
-        if state.ages and not all(orphan.due for orphan in state.tables.orphans):
-            due, ages = _let_orphans_be_due(state.tables), state.ages - 1
-            yield "orphans get due", partial(state._replace, tables=due, ages=ages)
-        if state.tables.collector and state.tables.collector[1] and state.leases:
-            over = _end_collection(state.tables)
-            yield (
-                "the collector's lease ends",
-                partial(state._replace, tables=over, leases=state.leases - 1),
-            )
 
     def _turn(self, state: State, place: int, node: Node) -> Moves:
         """Let one actor do its step, well or not, or die."""
@@ -231,24 +222,20 @@ class Explorer:
 
     def _check_end(self, state: State) -> None:
         """Where no actor works any more, let time pass, and see all settle by itself."""
-        what = state.tables, state.alive, state.owned, state.taken
+        what = state.tables, state.alive, state.owned
         if any(state.actors) or what in self._settled:
             return
         self._settled.add(what)
         self.trigger.key, key = KEY, self.trigger.key
-        state = self._settle(state)
+        mark = state.tables.mark
+        passed = mark and mark._replace(leased=False, doubt=mark.doubt and "old")
+        state = state._replace(tables=state.tables._replace(mark=passed))
+        _, state = self._alone("s", state)
         promises.check(state)
         promises.check_settled(state)
         outcome, state = self._alone("d", state)
         promises.check_gone(outcome, state)
         self.trigger.key = key
-
-    def _settle(self, state: State) -> State:
-        """Let time pass, and a sweep be undisturbed."""
-        mark = state.tables.mark
-        passed = mark and mark._replace(leased=False, doubt=mark.doubt and "old")
-        tables = _let_orphans_be_due(state.tables._replace(mark=passed, collector=None))
-        return self._alone("s", state._replace(tables=tables))[1]
 
     def _alone(self, actor: str, state: State) -> tuple[str | None, State]:
         """Let an actor work to its end, well and undisturbed; return its outcome."""
@@ -257,14 +244,6 @@ class Explorer:
             do = self._run if node.step.statement else self._ask
             node, state = do(state, node.step, partial(_see, node))
         return node.outcome, state
-
-
-def _let_orphans_be_due(tables: Tables) -> Tables:
-    return tables._replace(orphans=tuple(o._replace(due=True) for o in tables.orphans))
-
-
-def _end_collection(tables: Tables) -> Tables:
-    return tables._replace(collector=tables.collector and (tables.collector[0], False))
 
 
 def _see(node: Node, state: State, seen: Seen) -> tuple[Node, State]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.model.world import OTHERS, SCHEDULES, TASK, Database, State, make_row
+from tests.model.world import OTHERS, SCHEDULES, TASK, Database, State, Tables, make_row
 
 
 def _is_keyed(schedule: str) -> bool:
@@ -82,8 +82,8 @@ def makes_the_row_again(database: Database, state: State) -> State:
     asking = any(node and node.step.how == "DELETE" for node in state.actors)
     if state.tables.row or state.flying or asking:
         return state
-    tables = state.tables._replace(row=make_row(TASK, None), mark=None)
-    return upserts(database, state._replace(tables=tables, remade=True))
+    state = state._replace(tables=Tables(make_row(TASK, None), None), remade=True)
+    return upserts(database, state)
 
 
 PROGRAMS: dict[str, Callable[[Database, State], State]] = {

@@ -13,12 +13,12 @@ def check(state: State) -> None:
     Raises:
         Broken: it doesn't.
     """
-    row, mark = state.tables.row, state.tables.mark
+    row, mark = state.tables
     killed = {id for id, by in state.killed if not by}
     if row and not mark and state.tables.named in killed and not any(map(is_own, state.alive)):
         raise Broken("2: the row is kept, its schedule is cancelled, and no mark says so")
-    if not row and not state.tables.orphans and state.owned & state.alive:
-        raise Broken("3: a schedule is alive without its row, and nothing says so")
+    if not row and not state.taken and state.owned & state.alive:
+        raise Broken("3: a schedule is alive without its row")
     if OTHERS not in state.alive:
         raise Broken("6: another task's schedule was cancelled")
 
@@ -31,12 +31,12 @@ def judge(node: Node, state: State) -> None:
     """
     if state.remade:
         return  # it may speak of the row before
-    row, mark = state.tables.row, state.tables.mark
+    row, mark = state.tables
     asked = node.actor[0] == "d"
     if (asked and node.outcome == "done") or node.state == "deleted":
         if row:
             raise Broken("1: deleted, and the row is there")
-        if state.owned & state.alive and not (state.taken and state.tables.orphans):
+        if state.owned & state.alive:
             raise Broken("1: deleted, and a schedule is alive")
     if node.outcome == "TaskNotFound" and row:
         raise Broken("4: not found, and the row is there")
@@ -52,7 +52,7 @@ def check_settled(state: State) -> None:
     """Hold when time has passed and a sweep has been over what was left."""
     if state.tables.mark:
         raise Broken("a mark is left for ever")
-    if not state.tables.row and state.owned & state.alive:
+    if not state.tables.row and not state.taken and state.owned & state.alive:
         raise Broken("3: a schedule is left without its row for ever")
 
 
@@ -60,5 +60,5 @@ def check_gone(outcome: str | None, state: State) -> None:
     """Hold when the deletion was asked for once more, and nothing failed."""
     if outcome not in ("done", "TaskNotFound") or state.tables.row or state.tables.mark:
         raise Broken(f"4: another deletion does not converge: {outcome}")
-    if state.owned & state.alive:
+    if not state.taken and state.owned & state.alive:
         raise Broken("4: a schedule is alive after another deletion")

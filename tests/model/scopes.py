@@ -21,9 +21,6 @@ SMALL = [
     *(Scope("d", (name,), faults=1, crashes=1) for name in PROGRAMS),
     *(scope._replace(actors="d", faults=1, crashes=1) for scope in BEGINNINGS),
     Scope("dr", ("deletes_the_row", "makes_the_row_again"), crashes=1),
-    Scope("s", ("deletes_the_row",), faults=2, crashes=1, ages=2),
-    Scope("ss", ("deletes_the_row",), crashes=1),
-    Scope("s", ("names_a_new_schedule", "deletes_the_row", "makes_the_row_again"), crashes=1),
 ]
 LARGE = [
     Scope("ddr", faults=1, crashes=1, leases=2),
@@ -38,9 +35,4 @@ LARGE = [
     ),
     Scope("d", ("names_a_new_schedule", "replaces", "makes_a_schedule"), faults=2),
     Scope("ds", ("deletes_the_row", "makes_the_row_again"), faults=1, crashes=1, leases=2),
-    Scope("ss", ("deletes_the_row", "makes_the_row_again"), faults=1, crashes=1, leases=2),
-    *(
-        Scope("ds", (name, "deletes_the_row"), faults=1, leases=2)
-        for name in ("names_a_new_schedule", "upserts", "unnames")
-    ),
 ]

@@ -1,17 +1,15 @@
 """Every interleaving of small scopes keeps the promises, and what would break them is found."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from peewee import Node, fn
 
-from recoup.database import mark_queries, orphan_queries, queries
+from recoup.database import mark_queries, queries
 from recoup.database.built import Statement
 from recoup.database.expressions import clock_plus
-from recoup.database.migrations import read_sql
-from recoup.database.models import OrphanedSchedule, ScheduledAction, TaskDeletion
-from recoup.deletion import doubt, guard, marks
+from recoup.database.models import ScheduledAction, TaskDeletion
+from recoup.deletion import doubt, marks
 from recoup.deletion.marks import Origin
 from recoup.deletion.staged import Deleter
 from recoup.trigger import cancel
@@ -19,7 +17,7 @@ from recoup.trigger.answers import judge
 from recoup.trigger.cancel import TriggerSchedules
 from tests.model import scopes
 from tests.model.explorer import Explorer, Scope
-from tests.model.world import TASK, Database
+from tests.model.world import TASK
 
 
 @pytest.fixture(name="explorer")
@@ -116,11 +114,6 @@ def list_nothing(*_: Node):
     return TaskDeletion.select(TaskDeletion.task).where(TaskDeletion.task.is_null())
 
 
-@Statement
-def list_no_orphans(*_: Node):
-    return OrphanedSchedule.select(OrphanedSchedule.id).where(OrphanedSchedule.id < 0)
-
-
 BUGS = {
     "the row goes without regard to the token": (
         Scope("dd", crashes=1),
@@ -187,26 +180,6 @@ BUGS = {
         Scope("d", faults=1),
         (mark_queries, "old_doubts", list_nothing),
     ),
-    "what others delete is not recorded": (
-        Scope("", ("deletes_the_row",)),
-        (Database, "_read_orphans", lambda _: ()),
-    ),
-    "orphans are not looked for": (
-        Scope("s", ("deletes_the_row",)),
-        (orphan_queries, "due_orphans", list_no_orphans),
-    ),
-    "an orphan is forgotten before its schedule is gone": (
-        Scope("s", ("deletes_the_row",)),
-        (guard, "_cancel", lambda *_: "gone"),
-    ),
-    "the schedule that an orphan named is left": (
-        Scope("s", ("names_a_new_schedule", "deletes_the_row")),
-        (TriggerSchedules, "cancel", cancel_by_key_alone),
-    ),
-    "nobody looks whether an orphan's row is there again": (
-        Scope("s", ("deletes_the_row", "makes_the_row_again")),
-        (guard, "statements", SimpleNamespace(find_standing=lambda _: None)),
-    ),
 }
 
 
@@ -216,16 +189,3 @@ def test_what_breaks_a_promise_is_found(explorer, monkeypatch, bug):
     scope, seeded = BUGS[bug]
     monkeypatch.setattr(*seeded)
     assert explorer.explore(scope).broken
-
-
-def test_a_guard_that_trusts_a_mark_is_found(explorer):
-    """Whoever placed it may have died: a row with a mark has to be recorded, too."""
-    explorer.database.execute("DROP TRIGGER recoup_guard")
-    explorer.database.execute(
-        read_sql("sqlite")
-        .replace("AFTER DELETE", "BEFORE DELETE")
-        .replace(
-            "BEGIN", "WHEN NOT EXISTS (SELECT 1 FROM task_deletions WHERE task_id = OLD.id) BEGIN"
-        )
-    )
-    assert explorer.explore(Scope("d", ("deletes_the_row",), crashes=1)).broken

@@ -4,7 +4,6 @@ The world is the real database, which is put into a state before each statement,
 API, likewise. As both always do the same from the same state, what they did is remembered.
 """
 
-import re
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -13,14 +12,7 @@ from recoup.database import sqlite
 from recoup.database.built import Statement
 from recoup.database.connection import DatabaseFailed, connect, release
 from recoup.database.migrations import upgrade
-from recoup.database.models import (
-    OrphanCollector,
-    OrphanedSchedule,
-    ScheduledAction,
-    TaskDeletion,
-    column_names,
-    table_name,
-)
+from recoup.database.models import ScheduledAction, TaskDeletion, column_names, table_name
 from recoup.demo.messages import ROOT, Request
 from recoup.demo.schedules import SchedulesAPI
 from tests.conftest import close_database, make_config
@@ -36,8 +28,6 @@ SCHEDULES = {
     "sched_other": {"deduplicationKey": OTHER_TASK, "externalId": OTHER_TASK},
 }
 OTHERS = "sched_other"
-INSTANT = r"\d{4}-\d\d-\d\dT[\d:.]+Z"
-MOMENT = "2026-01-01T00:00:00.000Z"
 
 Row = tuple[Any, ...]
 
@@ -55,25 +45,11 @@ class Mark(NamedTuple):
     doubt: str | None
 
 
-class Orphan(NamedTuple):
-    """A record of the guard's: what the row named, and whether its time has come."""
-
-    id: int
-    named: str | None
-    due: bool
-    attempts: int
-
-
 class Tables(NamedTuple):
-    """The task's row, to the last column, its mark, and what the guard has recorded.
-
-    `collector`: the token of who collects that, and whether its lease runs.
-    """
+    """The task's row, to the last column, and its mark."""
 
     row: Row | None
     mark: Mark | None
-    orphans: tuple[Orphan, ...] = ()
-    collector: tuple[str, bool] | None = None
 
     @property
     def named(self) -> str | None:
@@ -87,8 +63,6 @@ COLUMNS = column_names(ScheduledAction)
 _TASKS, _MARKS = table_name(ScheduledAction), table_name(TaskDeletion)
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM {_TASKS} WHERE id = ?"
 _INSERT = f"INSERT INTO {_TASKS} ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
-_ORPHANS, _COLLECTOR = table_name(OrphanedSchedule), table_name(OrphanCollector)
-_ORPHAN_COLUMNS = "id, task_id, trigger_schedule_id, orphaned_at, due_at, attempts"
 _MARK_COLUMNS = "task_id, token, requested_at, lease_expires_at, doubtful_since"
 
 
@@ -136,10 +110,6 @@ class Database:
         self._current: Tables | None = None
         self._known: dict[Any, Any] = {}
 
-    def execute(self, sql: str) -> None:
-        """Change what all states have in common."""
-        self._raw.execute(sql)
-
     def close(self) -> None:
         self._raw.close()
         close_database()
@@ -159,8 +129,7 @@ class Database:
             release()
             after = self._read()
             _check_lock(tables, after, step.values)
-            said = tuple(map(_timeless, said)) if isinstance(said, list) else said
-            self._known[tables, step] = said, after
+            self._known[tables, step] = tuple(said) if isinstance(said, list) else said, after
         return self._known[tables, step]
 
     def change(self, tables: Tables, sql: str, *params: object) -> Tables:
@@ -174,7 +143,6 @@ class Database:
     def _load(self, tables: Tables) -> None:
         self._raw.execute(f"DELETE FROM {_MARKS}")
         self._raw.execute(f"DELETE FROM {_TASKS} WHERE id = ?", (TASK,))
-        self._load_orphans(tables)
         if tables.row:
             self._raw.execute(_INSERT, tables.row)
         if tables.mark:
@@ -185,43 +153,13 @@ class Database:
                 (TASK, tables.mark.token, _in(-3600), lease, doubt),
             )
 
-    def _load_orphans(self, tables: Tables) -> None:
-        self._raw.execute(f"DELETE FROM {_ORPHANS}")  # after the row, which leaves one
-        self._raw.execute(f"DELETE FROM {_COLLECTOR}")
-        for orphan in tables.orphans:
-            self._raw.execute(
-                f"INSERT INTO {_ORPHANS} ({_ORPHAN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",
-                (orphan.id, TASK, orphan.named, _in(0), _in(-1 if orphan.due else 60),
-                 orphan.attempts),
-            )  # fmt: skip
-        if tables.collector:
-            token, leased = tables.collector
-            self._raw.execute(
-                f"INSERT INTO {_COLLECTOR} VALUES (1, ?, ?)", (token, _in(20 if leased else -3600))
-            )
-
-    def _read_orphans(self) -> tuple[Orphan, ...]:
-        rows = self._raw.execute(f"SELECT {_ORPHAN_COLUMNS} FROM {_ORPHANS} ORDER BY id")
-        return tuple(
-            Orphan(id, named, due <= _in(0), attempts)
-            for id, _, named, _, due, attempts in rows.fetchall()
-        )
-
     def _read(self) -> Tables:
         marks = self._raw.execute(f"SELECT {_MARK_COLUMNS} FROM {_MARKS}").fetchall()
         mark = None
         for _, token, _, lease, since in marks:
             doubt = since and ("young" if since > _in(-60) else "old")
             mark = Mark(token, lease > _in(0), doubt)
-        row = self._raw.execute(_SELECT, (TASK,)).fetchone()
-        leases = self._raw.execute(f"SELECT token, lease_expires_at FROM {_COLLECTOR}").fetchall()
-        collector = next(((token, lease > _in(0)) for token, lease in leases), None)
-        return Tables(row, mark, self._read_orphans(), collector)
-
-
-def _timeless(row: Row) -> Row:
-    """Have all moments be one, as what else an actor is told is the same each time."""
-    return tuple(MOMENT if re.fullmatch(INSTANT, str(value)) else value for value in row)
+        return Tables(self._raw.execute(_SELECT, (TASK,)).fetchone(), mark)
 
 
 def _in(seconds: float) -> str:
