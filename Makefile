@@ -34,7 +34,7 @@ bench: .venv/dev ## Measure the service beside the least that could do the same;
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.plot
 
-limits: .venv/dev ## Growth to a million rows, memory, overload and a worked sizing; some ten minutes.
+limits: .venv/dev ## Growth to a million rows, memory, overload, a worked sizing, the guard; some ten minutes.
 	$(BIN)/python -m benchmarks.limits
 
 lock: ## Write the locked requirements anew from setup.cfg; needs uv.

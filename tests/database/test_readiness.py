@@ -4,8 +4,10 @@ import psycopg
 import pytest
 
 from recoup.app import create_app
+from recoup.database.connection import DatabaseFailed
 from recoup.database.readiness import UNREACHABLE, Readiness, find_problems
 from recoup.deletion.outcomes import DeletionNotPossible
+from recoup.deletion.sweep import sweep
 from tests.conftest import close_database, make_config
 from tests.deletion.test_staged import attempt
 from tests.factories import World, delete
@@ -159,3 +161,19 @@ def test_a_database_that_cannot_be_reached_is_no_new_knowledge(world, postgres, 
     monkeypatch.setattr("recoup.database.readiness.find_problems", lambda: [UNREACHABLE])
     readiness.refresh()
     assert readiness.problems(world.made_task) == []
+
+
+def test_rows_that_are_hidden_are_no_orphans(world, role):
+    """A row that was put back might not be seen: while that is so, nothing is collected."""
+    task = world.made_task
+    role(
+        "ALTER ROLE {role} NOBYPASSRLS",
+        f"INSERT INTO orphaned_schedules (task_id) VALUES ('{task}')",
+        "ALTER TABLE scheduled_actions ENABLE ROW LEVEL SECURITY",
+    )
+    with pytest.raises(DatabaseFailed, match="Row level security"):
+        list(sweep(world.deleter))
+    assert world.schedule_ids(task)
+    role("ALTER ROLE {role} BYPASSRLS")
+    assert [one.state for one in sweep(world.deleter)] == ["kept"]
+    assert world.schedule_ids(task)

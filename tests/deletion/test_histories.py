@@ -22,7 +22,8 @@ from hypothesis.stateful import (
 )
 
 from recoup.app import create_app
-from recoup.database.connection import execute, fetch, release
+from recoup.database import guard
+from recoup.database.connection import execute, fetch, is_postgres, release
 from recoup.deletion.outcomes import DeletionRolledBack
 from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
@@ -138,10 +139,25 @@ class Histories(RuleBasedStateMachine):
         execute("DELETE FROM scheduled_actions WHERE id = ?", task)
         release()
 
+    @rule(task=consumes(tasks))
+    def somebody_deletes_the_row(self, task):
+        """As a cascade does it; under a mark, too."""
+        execute("DELETE FROM scheduled_actions WHERE id = ?", task)
+        release()
+
+    @rule()
+    def let_orphans_be_due(self):
+        execute("UPDATE orphaned_schedules SET due_at = ?", PAST)
+        release()
+
     @invariant()
     def no_live_schedule_is_without_its_row(self):
+        """But for one that waits to be collected."""
+        waiting = {str(row[0]) for row in fetch("SELECT task_id FROM orphaned_schedules")}
+        release()
         for schedule in list(self.standin.schedules.values()):
-            assert self.world.row(schedule["externalId"])
+            task = schedule["externalId"]
+            assert self.world.row(task) or task in waiting
 
     @invariant()
     def rows_are_as_they_were(self):
@@ -172,10 +188,13 @@ class Histories(RuleBasedStateMachine):
         for task in reversed(self.before):
             assert delete(self.client, task, self.key).status_code in (200, 404)
             assert self.world.row(task) is None
+        self.let_orphans_be_due()
+        list(sweep(self.client.application.extensions["recoup"].deleter))
         assert self.standin.schedules == {}
-        rows = fetch("SELECT * FROM task_deletions")
-        release()
-        assert rows == []
+        for table in ("task_deletions", "orphaned_schedules"):
+            rows = fetch(f"SELECT * FROM {table}")
+            release()
+            assert rows == []
 
     def play(self, faults):
         self.standin.clear()
@@ -205,6 +224,9 @@ class Histories(RuleBasedStateMachine):
 def test_promises_hold_in_random_histories(config, standin):
     """Whatever happens in whatever order, the five promises hold after each step."""
     app = create_app(replace(config, trigger_deadline_seconds=1))
+    if is_postgres():
+        guard.turn_on()
+        release()
     run_state_machine_as_test(
         lambda: Histories(app.test_client(), World(app, standin)),
         settings=settings(

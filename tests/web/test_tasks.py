@@ -9,7 +9,7 @@ import pytest
 
 from recoup.app import MAX_BODY_BYTES
 from recoup.database import connection as db
-from recoup.database.connection import release
+from recoup.database.connection import is_postgres, release
 from recoup.deletion.outcomes import DeletionNotPossible
 from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
@@ -101,7 +101,9 @@ class TestDeleted:
             assert outcome(delete(client, task, key)) == SUCCESS
         statements = [record.msg[0] for record in caplog.records if isinstance(record.msg, tuple)]
         verbs = [statement.split()[0] for statement in statements]
-        assert verbs == ["SELECT", "SELECT", "INSERT", "DELETE"]
+        # On SQLite the last transaction also takes back what the guard's trigger has recorded.
+        last = ["DELETE"] if is_postgres() else ["DELETE", "DELETE"]
+        assert verbs == ["SELECT", "SELECT", "INSERT", *last]
         assert len(world.standin.requests) == 1
 
     def test_the_schedule_is_cancelled_by_the_tasks_id_with_our_key(self, client, world, config):
