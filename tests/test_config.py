@@ -522,9 +522,10 @@ def test_a_name_without_a_value_in_the_dotenv_file_is_unset(dotenv):
     assert Config.load().web_threads == 64
 
 
-def in_readme():
-    """Return what the README's table says of each setting."""
-    rows = re.findall(r"^\| (`[A-Z_`, ]+) \|(.*)", (ROOT / "README.md").read_text(), re.MULTILINE)
+def in_settings():
+    """Return what the table in `docs/settings.md` says of each setting."""
+    page = (ROOT / "docs" / "settings.md").read_text()
+    rows = re.findall(r"^\| (`[A-Z_`, ]+) \|(.*)", page, re.MULTILINE)
     return {name: text for names, text in rows for name in re.findall("[A-Z_]+", names)}
 
 
@@ -534,7 +535,7 @@ def in_example():
     return {name: text for text, name in pairs}
 
 
-@pytest.mark.parametrize("described", [in_readme, in_example])
+@pytest.mark.parametrize("described", [in_settings, in_example])
 def test_each_setting_is_described_with_its_default(described):
     """Whoever sets one up by these pages gets what the service does without it."""
     texts = described()
