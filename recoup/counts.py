@@ -1,8 +1,8 @@
 """Numbers that the processes of one server count together, in memory that they share.
 
-The memory is made as this is imported, and a fork hands it on: gunicorn's master imports this, and
-so all its workers have the same. It has no name and no file. Nothing can remove it or fill it up,
-no other server takes it for its own, and it goes with the last process that has it.
+The memory is made when this module is imported, and a fork passes it on. gunicorn's master imports
+this module, so all its workers share the memory. It has no name and no file. Nothing can remove it
+or fill it up, no other server can use it, and it goes with the last process that has it.
 
 It consists of rows. Each process adds to a row of its own, and waits for nobody; who reads adds
 the rows up. A worker leaves its row as it is, however it dies, and the next one to get that row

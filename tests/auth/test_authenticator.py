@@ -457,7 +457,7 @@ class TestWhy:
 
         assert why(bearer_of(make_token(exp=1))) == "expired token"
         assert why(bearer_of(make_token(stranger))) == "bad signature"
-        assert why(bearer_of(make_token(aud="another"))) == "no token of this app"
+        assert why(bearer_of(make_token(aud="another"))) == "not a token of this app"
         assert why(bearer_of(make_token())) == "unknown user"
         privy.users[DID] = []
         assert why(bearer_of(make_token())) == "a user without an e-mail address"
