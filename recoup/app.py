@@ -40,7 +40,7 @@ class _App(Flask):
     response_class = _Response
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the view itself. None is a coroutine, and Flask would check that at each request."""
+        """Return the view itself. No view is a coroutine; Flask would check that each time."""
         return func
 
 

@@ -250,7 +250,7 @@ def test_a_missing_setting_is_told_with_the_name_that_may_be_meant_for_it():
 @pytest.mark.parametrize("name", sorted({*SETTINGS} - {"PRIVY_JWT_VERIFICATION_KEY"}))
 def test_a_value_in_quotes_is_refused(name, quote):
     """As `docker --env-file` leaves them, and each key would be a 401."""
-    text = "is in quotes: take them out (`docker --env-file` keeps them)."
+    text = "is in quotes: remove them (`docker --env-file` keeps them)."
     assert problems({**REQUIRED, name: f"{quote}hidden{quote}"})[name] == [text]
 
 
@@ -258,7 +258,7 @@ def test_a_value_in_quotes_is_refused(name, quote):
 @pytest.mark.parametrize("name", ["PRIVY_PROJECT_SECRET", "DATABASE_URL", "WEB_THREADS"])
 def test_blanks_at_an_end_are_refused(name, value):
     """What is seen by nobody is meant by nobody."""
-    text = "has blanks at an end: take them out."
+    text = "has spaces at an end: remove them."
     assert problems({**REQUIRED, name: value}) == {name: [text]}
 
 
@@ -273,7 +273,7 @@ def test_supabase_without_the_databases_address_is_refused(name):
     """The environment of the host as it is; an empty SQLite would be served in silence."""
     [(setting, [text])] = problems({**REQUIRED, name: "hidden"}).items()
     assert setting == "DATABASE_URL"
-    assert text.startswith(f"is required where {name} is set: ")
+    assert text.startswith(f"is required when {name} is set: ")
     assert problems({**REQUIRED, name: "hidden", "DATABASE_URL": ""}).keys() == {"DATABASE_URL"}
 
 
@@ -296,7 +296,7 @@ def test_a_sqlite_that_is_too_old_is_refused(monkeypatch):
     for url in ("sqlite:///a.db", None):
         names, message = refused(DATABASE_URL=url, WEB_THREADS="x")
         assert names == {"DATABASE_URL", "WEB_THREADS"}
-        assert "DATABASE_URL: needs SQLite 3.24 or newer, and this is 3.23.1." in message
+        assert "DATABASE_URL: needs SQLite 3.24 or newer; this is 3.23.1." in message
     assert load(DATABASE_URL="postgresql://u@h/x")
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 24, 0))
     assert load(DATABASE_URL="sqlite:///a.db")
@@ -350,12 +350,12 @@ def test_another_database_url_is_refused(url):
 @pytest.mark.parametrize(
     ("url", "advice"),
     [
-        ("postgresql://u:p/w@h/db", "percent-encode what is special in a password"),
-        ("postgresql://u:1/w@h/db", "percent-encode what is special in a password"),
-        ("postgresql://u:p@w@h/db", "percent-encode what is special in a password"),
-        ("postgresql://u@h/db/more", "must have one name, the database's, behind the host"),
-        ("postgresql://u@h/db#more", "must have one name, the database's, behind the host"),
-        ("postgresql://u@h/db?pgbouncer=true", "an option behind ? that Postgres doesn't know"),
+        ("postgresql://u:p/w@h/db", "percent-encode special characters in a password"),
+        ("postgresql://u:1/w@h/db", "percent-encode special characters in a password"),
+        ("postgresql://u:p@w@h/db", "percent-encode special characters in a password"),
+        ("postgresql://u@h/db/more", "must have only the database's name after the host"),
+        ("postgresql://u@h/db#more", "must have only the database's name after the host"),
+        ("postgresql://u@h/db?pgbouncer=true", "an option after ? that Postgres doesn't know"),
     ],
 )
 def test_a_postgres_url_is_refused_with_what_to_do(url, advice):

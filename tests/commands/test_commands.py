@@ -128,7 +128,7 @@ def test_recover_names_a_doubt_that_is_too_young(recoup, world, standin):
     result = recoup("tasks", "recover")
     assert (result.exit_code, without_times(result.stdout)) == (
         1,
-        [f"{task} is left until TIME: Trigger.dev may act yet", "0 settled, 1 left."],
+        [f"{task} is left until TIME: Trigger.dev may still act", "0 settled, 1 left."],
     )
 
 
