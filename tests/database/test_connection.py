@@ -307,7 +307,7 @@ def test_an_unknown_database_fails_without_the_password(postgres):
     """The server's reason is told, and neither the database's name."""
     address = postgres.tcp_url("no_such").partition("@")[2]
     connect(make_config(f"postgresql://postgres:hidden@{address}"))
-    with pytest.raises(DatabaseFailed, match="it has no database of the name") as caught:
+    with pytest.raises(DatabaseFailed, match="it has no database with the name") as caught:
         fetch("SELECT 1")
     assert "hidden" not in str(caught.value)
     assert "no_such" not in str(caught.value)
