@@ -93,7 +93,7 @@ def name_another_port(server):
 def break_the_servers_own_settings(server):
     with server.folder.joinpath("gunicorn.conf.py").open("a") as file:
         file.write("this is no Python\n")
-    return "What is above says why."
+    return "The lines above say why."
 
 
 @pytest.mark.parametrize(
