@@ -70,7 +70,7 @@ class Deleter:
         Raises:
             TaskNotFound, AccessDenied, DeletionNotPossible: nothing was changed.
             DeletionRolledBack, DeletionPending: this call has changed nothing.
-            DeletionInDoubt: the row is as it was, and the doubt settles by itself.
+            DeletionInDoubt: the row is as it was, and the doubt settles automatically.
             DeletionUnfinished: the deletion will be completed later.
             DatabaseFailed: before anything was changed.
         """
