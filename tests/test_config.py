@@ -229,7 +229,7 @@ def test_a_name_that_looks_like_a_setting_and_is_none(name, sentence):
     ],
 )
 def test_other_names_are_not_doubted(name):
-    """Neither a setting, nor what has little to do with one, nor what the tests are told by."""
+    """Settings, names that are little like one, and the test suite's own."""
     assert find_doubts({name: "x"}) == []
 
 
@@ -239,7 +239,7 @@ def test_an_empty_variable_is_not_doubted():
 
 
 def test_a_missing_setting_is_told_with_the_name_that_may_be_meant_for_it():
-    """Whoever has misspelt it finds the mistake where it is missed."""
+    """The name of the missing setting leads to the misspelt one."""
     environ = {"TRIGER_SECRET_KEY": "hidden", "PRIVY_PROJECT_SECRET": "hidden"}
     assert problems(environ) == {
         "TRIGGER_SECRET_KEY": ["is required.", "TRIGER_SECRET_KEY is set: is it meant for this?"]
@@ -257,7 +257,7 @@ def test_a_value_in_quotes_is_refused(name, quote):
 @pytest.mark.parametrize("value", ["hidden ", " hidden", "hidden\n", "hidden\r", "\thidden"])
 @pytest.mark.parametrize("name", ["PRIVY_PROJECT_SECRET", "DATABASE_URL", "WEB_THREADS"])
 def test_blanks_at_an_end_are_refused(name, value):
-    """What is seen by nobody is meant by nobody."""
+    """Nobody sees them, so nobody means them."""
     text = "has spaces at an end: remove them."
     assert problems({**REQUIRED, name: value}) == {name: [text]}
 
@@ -278,7 +278,7 @@ def test_supabase_without_the_databases_address_is_refused(name):
 
 
 def test_supabase_with_a_databases_address_is_served():
-    """Whichever it is: a file that is named is no accident."""
+    """Of any kind: a file that is named is no accident."""
     for url in ("sqlite:///x.db", "postgresql://u@h/x"):
         assert load(SUPABASE_URL="https://x", DATABASE_URL=url).database_url == url
 

@@ -1,4 +1,4 @@
-"""`recoup doctor`: a line for each thing that a deletion needs; exit code 1 if one is amiss."""
+"""`recoup doctor`: a line for each thing that a deletion needs; exit code 1 if one is wrong."""
 
 import json
 import os

@@ -557,7 +557,7 @@ def test_on_a_terminal_fix_asks(world, standin, account, orphan, database_url, a
 
 
 def test_on_a_terminal_a_deletion_is_told_once(world, standin, account, orphan, database_url):
-    """By the command; the log's line of it is for who collects standard error."""
+    """By the command; the log's line is for programs that collect standard error."""
     environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
     command = [*RECOUP_TASKS, "reconcile", "--fix", "--yes"]
     code, shown = on_a_terminal(command, b"", **environ)

@@ -1,4 +1,4 @@
-"""A database that fails is told of in a sentence, with what to do and without its name."""
+"""A failing database is reported in a sentence that says what to do and doesn't name it."""
 
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def test_what_is_not_known_is_told_without_what_it_quotes():
 
 
 def test_a_file_that_is_missing(tmp_path):
-    """`recoup db upgrade` makes it; most often it is sought in another folder than was meant."""
+    """`recoup db upgrade` makes it; most often the path begins in another folder than was meant."""
     told = told_of(f"sqlite:///{tmp_path}/hidden.db")
     assert told.startswith("unable to open database file: it doesn't exist, or this user may not")
     assert "`recoup db upgrade` makes it" in told
