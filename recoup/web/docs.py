@@ -1,7 +1,7 @@
 """`/docs`: the OpenAPI document as a page, where people can paste a key and try a delete.
 
-Swagger UI comes with the wheel of flask-swagger-ui, whose own blueprint is not used. Its page can
-load a document from anywhere, and has no policy that keeps the browser to this host.
+Swagger UI comes with the wheel of flask-swagger-ui, whose own blueprint is not used: its page
+has a box to load a document from anywhere, and no policy that keeps the browser to this host.
 """
 
 from base64 import b64encode
@@ -28,7 +28,7 @@ PAGE = f"""\
 </body>
 </html>
 """
-# The open page holds a key. So nothing may be sent elsewhere, and the page can't be framed.
+# The page holds a key while it is open: nothing may be sent elsewhere, nor the page be framed.
 POLICY = (
     "default-src 'self'; "
     f"script-src 'self' 'sha256-{b64encode(sha256(START.encode()).digest()).decode()}'; "
@@ -46,5 +46,5 @@ blueprint = Blueprint(
 @blueprint.get("/docs")
 @blueprint.get("/docs/")
 def docs() -> Response:
-    """Answer with the page."""
+    """Answer the page."""
     return Response(PAGE, mimetype="text/html", headers={"Content-Security-Policy": POLICY})

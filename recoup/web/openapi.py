@@ -138,7 +138,7 @@ DELETE_TASK: Object = {
             notJson={"status": "error", "missing_fields": [], "error": "Invalid JSON body"},
         ),
         "401": _answer(
-            "No credential, two, or an invalid one.",
+            "No credential, two, or one that doesn't count.",
             "Error",
             unauthorized={"error": 401, "message": "Unauthorized"},
         ),
