@@ -9,7 +9,7 @@ from recoup.config import ConfigError as _ConfigError
 from recoup.config import find_doubts as _find_doubts
 from recoup.config import read_environment as _read_environment
 
-# Imported by the master, so that its workers count in the same memory.
+# The master imports it, so that its workers count in the same memory.
 from recoup.counts import ROWS as _ROWS
 from recoup.counts import counts as _counts
 from recoup.web import serving as _serving
@@ -22,61 +22,61 @@ except _ConfigError as _error:
 
 wsgi_app = "wsgi:app"
 
-# Without a port that is named, this machine alone can reach it, as a proxy on it does.
+# Without a port, only this machine can reach it, for example a proxy on it.
 bind = _serving.find_addresses(_config.host, _config.port)
 
 workers = _config.web_concurrency
 threads = _config.web_threads
-# What each worker has open beside its clients: with each thread a connection to Trigger.dev, one to
-# Privy and a poll of its client, SQLite's three files with each connection, and some of its own.
+# A worker's open files besides its clients. Each thread has a connection to Trigger.dev, one to
+# Privy and a poll of its client. Each connection to SQLite has three files. The worker has some.
 _beside = 3 * threads + 3 * _config.database_pool_size + 32
 _open_files = _resource.getrlimit(_resource.RLIMIT_NOFILE)[0]
 _room = 1000 if _open_files == _resource.RLIM_INFINITY else _open_files - _beside
 worker_connections = max(threads, min(1000, _room))
-# gthread, but no client holds a thread for ever.
+# gthread, with a limit to how long a client holds a thread.
 worker_class = "recoup.web.worker.Worker"
 logger_class = "recoup.web.logger.Logger"
 
-# Seconds. A worker whose main thread stops answering for this long is replaced; a request may
-# take longer than that.
+# Seconds. A worker whose main thread doesn't respond for this long is replaced. A request may take
+# longer.
 timeout = 60
-# Seconds that a stopping worker waits for requests in hand; above the longest of them.
+# Seconds that a stopping worker waits for its requests; more than the longest takes.
 graceful_timeout = int(_config.trigger_deadline_seconds) + 22
 keepalive = 5
 
-# Python runs on one core at a time, and threads that take turns wake each other faster on one core
-# than across several. A worker keeps to one where that leaves every core with as many.
+# Python runs on one core at a time, and threads wake each other faster on one core than across
+# several. A worker stays on one core if all cores then have the same number of workers.
 _cores = sorted(_os.sched_getaffinity(0)) if hasattr(_os, "sched_getaffinity") else [0]
 
-# Each worker opens its own pool, which wouldn't survive a fork.
+# Each worker opens its own pool, because a pool doesn't survive a fork.
 preload_app = False
 # It would write below $HOME at each start, and nobody uses it.
 control_socket_disable = True
 
 
 def on_starting(server):
-    """Outlive a reload that can't be done."""
+    """Survive a reload that fails."""
     _serving.keep_serving(server)
     on_reload(server)
 
 
 def on_reload(server):
-    """Name what looks like a mistake."""
+    """Warn of likely mistakes in the settings."""
     for doubt in _find_doubts(_environ):
         server.log.warning(doubt)
 
 
 def pre_fork(server, worker):
-    """Choose the core that the fewest workers have, and a row of counts that none has."""
+    """Choose the core with the fewest workers, and a free row of counts."""
     others = server.WORKERS.values()
     worker.core = min(_cores, key=[other.core for other in others].count)
     free = set(range(1, _ROWS)) - {other.row for other in others}
-    # More workers than that share the last row, where a count may get lost.
+    # If there are more workers, they share the last row, where a count may get lost.
     worker.row = min(free, default=_ROWS - 1)
 
 
 def post_fork(server, worker):
-    """Count in that row, with the settings that were checked; keep to that core, if even."""
+    """Use that row, the checked settings, and that core if the cores are evenly used."""
     _counts.take_row(worker.row)
     _serving.config = _config
     if len(_cores) > 1 and server.num_workers % len(_cores) == 0:
@@ -85,13 +85,13 @@ def post_fork(server, worker):
 
 
 def child_exit(server, worker):
-    """Take off what the worker had in hand, however it has ended."""
+    """Subtract what the worker was doing, however it ended."""
     _counts.clear_gauges(worker.row)
 
 
 def post_worker_init(worker):
-    """Complete what crashes have left, now and on and on."""
-    # Not for the master, which has no use for it.
+    """Start the sweep, which settles what crashes have left."""
+    # Imported here, because the master doesn't need it.
     from recoup.deletion.sweep import start_sweeper
 
     start_sweeper(worker.wsgi.extensions["recoup"].deleter)

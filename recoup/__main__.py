@@ -1,4 +1,4 @@
-"""`python -m recoup`, which is `make run`: the service, or a demo where no key is set."""
+"""`python -m recoup`, which is `make run`: the service, or a demo if no key is set."""
 
 import os
 import sys
@@ -22,19 +22,19 @@ GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
 def main() -> None:
     """Serve DELETE /api/tasks, or show a demo of it.
 
-    With TRIGGER_SECRET_KEY it is the service: gunicorn, on PORT. A database on SQLite is made or
-    upgraded first.
+    With TRIGGER_SECRET_KEY it runs the service: gunicorn, on PORT. First it makes or upgrades a
+    SQLite database.
 
-    Without TRIGGER_SECRET_KEY it is a demo, with a database of its own and a stand-in for
-    Trigger.dev. It uses PORT, and nothing else that is configured.
+    Without TRIGGER_SECRET_KEY it runs a demo, with its own database and a stand-in for
+    Trigger.dev. The demo uses PORT and no other setting.
 
-    Settings come from the environment or, where it lacks one, from a .env in the current folder.
-    README.md and .env.example say what each of them means.
+    Settings come from the environment, or else from .env in the current folder. docs/settings.md
+    and .env.example say what each one means.
     """
     environ = read_environment()
     if environ.get("TRIGGER_SECRET_KEY"):
         _serve()
-    # Not imported by a server that has work to do.
+    # The service itself doesn't need it.
     from recoup.demo.run import run
 
     sys.exit(run(GUNICORN, environ.get("PORT") or "8000"))

@@ -20,9 +20,9 @@ from recoup.web.limit import DeletionLimit
 from recoup.web.services import Services
 
 MAX_BODY_BYTES = 64 * 1024
-# One thread in so many is kept from deletions, for health checks and quick answers.
+# One in eight threads is kept free of deletions, for health checks and quick answers.
 SPARE_THREAD_IN = 8
-# On each answer, preflights among them: a page of any origin may ask, with a key of its own.
+# On each answer, also to preflights: a page of any origin may ask, with its own key.
 CORS_HEADERS = (
     ("Access-Control-Allow-Origin", "*"),
     ("Access-Control-Allow-Methods", "GET, DELETE"),
@@ -40,7 +40,7 @@ class _App(Flask):
     response_class = _Response
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a view as it is: none is a coroutine, and Flask would ask at each request."""
+        """Return the view itself. No view is a coroutine; Flask would check that each time."""
         return func
 
 
@@ -52,9 +52,9 @@ def create_app(config: Config | None = None) -> Flask:
     """
     config = config or Config.load()
     app = _App("recoup")
-    # Werkzeug cuts a longer body off there without a word: one of that length is too long.
+    # Werkzeug silently cuts off a longer body, so one that has this length is too long.
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
-    # Two slashes are another path, a 404 like others; Flask would redirect, in HTML.
+    # Two slashes are another path, which is a 404. Flask would redirect, with an HTML page.
     app.url_map.merge_slashes = False
     log.configure()
 
@@ -98,8 +98,8 @@ def _make_privy(config: Config) -> Privy | None:
 def _wrap(app: Flask) -> None:
     """Add what belongs to every request and answer.
 
-    That is one line in the log, under an id that the caller and Trigger.dev get too, a count, and
-    the headers that let pages of other origins in.
+    These are a line in the log, with an id that the caller and Trigger.dev get too; a count; and
+    the headers that allow pages of other origins.
     """
     serve = app.wsgi_app
 
@@ -113,7 +113,7 @@ def _wrap(app: Flask) -> None:
             return start_response(status, headers, *error)
 
         method = environ["REQUEST_METHOD"]
-        # The route is known later; None keeps its place in the line.
+        # The route is known later. None keeps its place in the line.
         with log.record("request", request_id=request_id, method=method, route=None) as notes:
             body = serve(environ, start)
         metrics.count_request(notes)

@@ -1,12 +1,12 @@
 """Numbers that the processes of one server count together, in memory that they share.
 
-The memory is made as this is imported, and a fork hands it on: gunicorn's master imports this, and
-so all its workers have the same. It has no name and no file. Nothing can remove it or fill it up,
-no other server takes it for its own, and it goes with the last process that has it.
+The memory is made when this module is imported, and a fork passes it on. gunicorn's master imports
+this module, so all its workers share the memory. It has no name and no file. Nothing can remove it
+or fill it up, no other server can use it, and it goes with the last process that has it.
 
-It consists of rows. Each process adds to a row of its own, and waits for nobody; who reads adds
-the rows up. A worker leaves its row as it is, however it dies, and the next one to get that row
-counts on from there; only what it had in hand is taken off, see `GAUGES`.
+It consists of rows. Each process counts in its own row and waits for nobody. A reader adds the rows
+up. When a worker dies, its row stays as it is, and the next worker with that row counts on from
+there. Only the gauges of the dead worker are subtracted, see `GAUGES`.
 """
 
 import mmap
@@ -18,20 +18,20 @@ from threading import Lock
 # A metric's name, and the values of its labels.
 Series = tuple[str, ...]
 
-# The first is the master's; and the old and the new workers count side by side in a reload.
+# The first row is the master's. During a reload old and new workers need rows side by side.
 ROWS = 256
-# What a process has now, and no longer has when it has ended.
+# What a process has now, and no longer has once it has ended.
 GAUGES = ("recoup_places", "recoup_places_in_use", "recoup_connections_waiting")
-# In a row; one more is not counted.
+# The most in a row; further ones are not counted.
 MOST_SERIES = 512
 _KEY_BYTES = 120
-# A number has a word of its own, which is written whole or not at all.
+# A number fills a machine word, which is written whole or not at all.
 _WORD = 8
 _WORDS = _KEY_BYTES // _WORD + 1
 
 
 class Counts:
-    """How many series each row has, and then the rows: of each series its key and its number."""
+    """The number of series in each row, then the rows: each series' key and number."""
 
     def __init__(self) -> None:
         words = ROWS + ROWS * MOST_SERIES * _WORDS
@@ -41,12 +41,12 @@ class Counts:
         self.take_row(0)
 
     def take_row(self, row: int) -> None:
-        """Add to this row from now on. No other process may have it; what it holds stays."""
+        """Count in this row from now on. No other process may use it; its numbers stay."""
         self._row = row
         self._places = dict(self._read(row))
 
     def add(self, series: Series, amount: float = 1) -> None:
-        """Add to a series, which begins with 0."""
+        """Add to a series, which begins at 0."""
         with self._lock:
             place = self._places.get(series) or self._begin(series)
             if place:
@@ -54,7 +54,7 @@ class Counts:
 
     @contextmanager
     def hold(self, gauge: str) -> Iterator[None]:
-        """Count one more in a gauge meanwhile."""
+        """Count one more in a gauge for as long as the block runs."""
         self.add((gauge,))
         try:
             yield
@@ -62,7 +62,7 @@ class Counts:
             self.add((gauge,), -1)
 
     def clear_gauges(self, row: int) -> None:
-        """Take off what a process that has ended had in hand."""
+        """Subtract the gauges of a process that has ended."""
         for (name, *_), place in self._read(row):
             if name in GAUGES:
                 self._numbers[place] = 0
@@ -86,13 +86,13 @@ class Counts:
             return None
         key, place = self._locate(self._row, index)
         key[:] = "\t".join(series).encode()[:_KEY_BYTES].ljust(_KEY_BYTES, b"\0")
-        # Not before the key is whole, as somebody may be reading.
+        # Only after the key is complete, because another process may be reading.
         self._numbers[self._row] = index + 1
         self._places[series] = place
         return place
 
     def _locate(self, row: int, index: int) -> tuple[memoryview, int]:
-        """Return the bytes of a series' key, and which word is its number."""
+        """Return the bytes of a series' key, and the index of its number."""
         begin = ROWS + (row * MOST_SERIES + index) * _WORDS
         place = begin + _WORDS - 1
         return self._bytes[begin * _WORD : place * _WORD], place

@@ -1,7 +1,7 @@
-"""The way out of a log: a line is written whole and at once, or dropped and counted.
+"""Writes the lines of a log: each line is written whole and at once, or dropped and counted.
 
-A pipe that nobody reads is full after some hundred lines, and whoever writes another one waits,
-perhaps for ever. No request may wait for that.
+A pipe that nobody reads is full after some hundred lines. Then the next writer waits, perhaps for
+ever. No request may wait for that.
 """
 
 import fcntl
@@ -14,18 +14,18 @@ from io import FileIO
 
 from recoup.counts import counts
 
-# What a pipe takes as a whole, however many processes write to it: PIPE_BUF of Linux.
+# A pipe takes this much in one piece, however many processes write to it: PIPE_BUF of Linux.
 LINE_BYTES = 4096
-# What any user may have on Linux; 64 KiB would be full while a reader is busy for a moment.
+# The most that any user may set on Linux. 64 KiB fill up while a reader is busy for a moment.
 PIPE_BYTES = 1024 * 1024
-# For the first line that can't be written; those behind it are dropped at once.
+# For the first line that can't be written. The lines after it are dropped at once.
 PATIENCE_SECONDS = 0.05
-# For the last word of a process.
+# For what a process says when it ends.
 FAREWELL_SECONDS = 1.0
 
 
 class LineHandler(logging.Handler):
-    """Writes to the file of a descriptor. The first line after a gap says how many are missing."""
+    """Writes to a file descriptor. The first line after a gap says how many lines are missing."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class LineHandler(logging.Handler):
             counts.add(("recoup_log_lines_dropped",))
 
     def flush(self) -> None:
-        """Say how many are missing; Python calls this as the process ends."""
+        """Say how many lines are missing. Python calls this when the process ends."""
         self._tell_dropped(FAREWELL_SECONDS)
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class LineHandler(logging.Handler):
         super().close()
 
     def _tell_dropped(self, patience: float = 0) -> bool:
-        """Return whether none is missing that the log doesn't speak of."""
+        """Report the dropped lines, if any; return whether the log now says all that is missing."""
         if self._dropped:
             gap = {"msg": "log lines were dropped", "fields": {"lines": self._dropped}}
             record = logging.makeLogRecord({"levelname": "WARNING", **gap})
@@ -78,13 +78,13 @@ class LineHandler(logging.Handler):
 
 
 def _open_again(descriptor: int) -> int:
-    """Return a descriptor of our own, in which no write to a pipe or a socket ever waits."""
+    """Return our own descriptor of the file, on which a write to a pipe or a socket never waits."""
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISFIFO(mode):
         with suppress(OSError, AttributeError):
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        with suppress(OSError):  # it is another user's, or this isn't Linux
-            # Others who have it may still wait.
+        with suppress(OSError):  # it belongs to another user, or this isn't Linux
+            # Other processes that use it may still wait.
             return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK)
     if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
         os.set_blocking(descriptor, False)

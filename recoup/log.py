@@ -1,8 +1,7 @@
-"""Logs: one line for each request, command or recovery, that says all there is to know of it.
+"""Logs: one line for each request, command or recovery, with everything that is known about it.
 
-What happens on the way is noted with `note()`, whoever notes it; the line is written at the
-end. On a terminal it is text to read, otherwise JSON. Values are always encoded as JSON, so
-that none can forge a line or a field.
+Any code can add to the line with `note()`; the line is written at the end. On a terminal it is
+text, otherwise JSON. Values are always encoded as JSON, so that none can forge a line or a field.
 """
 
 import json
@@ -18,7 +17,7 @@ from typing import Any, TextIO
 from recoup.lines import LINE_BYTES, LineHandler
 
 logger = logging.getLogger("recoup")
-# A log of its own within ours: who deleted what.
+# A log of its own: who deleted what.
 _audit_logger = logging.getLogger("recoup.audit")
 
 _encode = json.JSONEncoder(default=str).encode
@@ -27,9 +26,9 @@ _record: ContextVar[dict[str, Any] | None] = ContextVar("record", default=None)
 
 @contextmanager
 def record(event: str, **fields: Any) -> Iterator[dict[str, Any]]:
-    """Collect notes, and write them as one line in the end, with `ms`, the time it took.
+    """Collect notes, and write them as one line at the end, with `ms`, the time it took.
 
-    Where it ends with an exception, the line tells of that failure.
+    If it ends with an exception, the line has that failure.
     """
     notes: dict[str, Any] = dict(fields)
     token = _record.set(notes)
@@ -47,26 +46,26 @@ def record(event: str, **fields: Any) -> Iterator[dict[str, Any]]:
 
 
 def audit(event: str, *names: str) -> None:
-    """Write a line of the audit with what is noted under these names."""
+    """Write a line of the audit with what was noted under these names."""
     notes = _record.get() or {}
     fields = {name: notes[name] for name in names if name in notes}
     _audit_logger.info(event, extra={"fields": {"logger": _audit_logger.name, **fields}})
 
 
 def describe(error: Exception) -> str:
-    """Return what a line says of a failure: its name, and the reason beneath it."""
+    """Return what a line says about a failure: its name, and the reason behind it."""
     return f"{type(error).__name__}: {error.__cause__ or error}".removesuffix(": ")
 
 
 def note(**fields: Any) -> None:
-    """Add to what the line in hand will say; a later value of a name replaces the earlier."""
+    """Add to the current line; a later value of a name replaces an earlier one."""
     notes = _record.get()
     if notes is not None:
         notes.update(fields)
 
 
 def fail(error: Exception) -> None:
-    """Note a failure, as `error` where the noted `reason` isn't the whole of it."""
+    """Note a failure; as `error`, unless the noted `reason` says it all."""
     said = str(error.__cause__ or error) == noted("reason")
     note(level=logging.ERROR, error=None if said else describe(error))
 
@@ -77,30 +76,30 @@ def noted(name: str) -> Any:
 
 
 def configure(stream: TextIO | None = None) -> None:
-    """Send this program's log to `stream`, standard output if not given."""
+    """Send this program's log to `stream`, or to standard output."""
     replaced = logger.handlers
     logger.handlers = [make_handler(stream or sys.stdout)]
     for handler in replaced:
         handler.close()
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    # No line says from where in the code it was written, or by which thread.
+    # No line says which code or which thread wrote it.
     logging._srcfile = None  # as the "Optimization" of Python's logging HOWTO has it
     logging.logThreads = logging.logMultiprocessing = False
 
 
 def make_handler(stream: TextIO) -> logging.Handler:
-    """Make what writes lines to `stream`: text on a terminal, otherwise JSON."""
+    """Make the handler for `stream`: text on a terminal, otherwise JSON."""
     try:
         handler: logging.Handler = LineHandler(stream.fileno())
-    except OSError:  # it is in memory
+    except OSError:  # a stream in memory
         handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if stream.isatty() else JSONFormatter())
     return handler
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line; absent values are left out, and very long ones cut."""
+    """One JSON object on each line; absent values are left out, and very long ones are cut."""
 
     def format(self, record: logging.LogRecord) -> str:
         content = _content(record)
@@ -113,7 +112,7 @@ class JSONFormatter(logging.Formatter):
 
 
 def _cut(value: Any, longest: int) -> Any:
-    """Return the value, or the two ends of its text if that is longer."""
+    """Return the value, or both ends of its text if that is too long."""
     text = value if isinstance(value, str) else _encode(value)
     half = longest // 2
     return value if len(text) <= longest else f"{text[:half]} ... {text[len(text) - half :]}"

@@ -1,6 +1,6 @@
-"""What Prometheus is told: counted from the notes that make up each line of the log.
+"""The metrics for Prometheus, counted from the notes of each line in the log.
 
-All workers of a server count together, see `counts`; whichever is asked tells of them all.
+All workers of a server count together, see `counts`; any of them can answer for all.
 """
 
 from bisect import bisect_left
@@ -21,7 +21,7 @@ from prometheus_client.utils import floatToGoString
 from recoup.counts import Series, counts
 
 DELETION_ROUTE = "/api/tasks"
-# What became of a request to delete: the `state` of its line in the log, or one of two others.
+# How a request to delete ended: the `state` of its line in the log, or one of two others.
 OUTCOMES = ("deleted", "kept", "in doubt", "marked", "refused", "failed")
 RECOVERIES = ("deleted", "marked", "overtaken")
 DOUBTS = ("kept", "deleted", "in doubt", "marked", "overtaken")
@@ -32,7 +32,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, flo
 
 _COUNTERS = {
     "recoup_requests": (
-        "Requests that were answered, by the rule of their route and the status.",
+        "Requests that were answered, by route and status.",
         ["route", "status"],
     ),
     "recoup_cancel_attempts": (
@@ -40,35 +40,35 @@ _COUNTERS = {
         ["status"],
     ),
     "recoup_schedules_missing": (
-        "Deletions of tasks that name a schedule which was gone, though nobody here had cancelled "
-        "it.",
+        "Deletions of tasks whose schedule was gone already, though this service had not "
+        "cancelled it.",
         [],
     ),
     "recoup_refusals": (
-        "Deletions that this service refused: no place (too many were under way), not possible "
-        "(the database would not let them be finished) or unproven key (it knows none of the "
-        "schedules that tasks name).",
+        "Deletions that this service refused, by reason: no place (too many were under way), not "
+        "possible (the database would not let them be finished), unproven key (the key knows none "
+        "of the schedules that tasks name).",
         ["reason"],
     ),
     "recoup_recoveries": (
-        "Deletions that were found in the middle, by what became of them: deleted, marked (tried "
-        "in vain, and again later) or overtaken (by another worker).",
+        "Tries to complete a deletion that was left in the middle, by outcome: deleted, marked "
+        "(failed, tried again later), overtaken (another worker was faster).",
         ["outcome"],
     ),
     "recoup_doubts_settled": (
-        "Looks at deletions in doubt, by what was found: kept (the task is whole), deleted (the "
-        "deletion was completed), in doubt (not to be told yet), marked (tried in vain, and again "
-        "later) or overtaken (by a request or another worker).",
+        "Looks at deletions in doubt, by outcome: kept (the task is whole), deleted (the deletion "
+        "was completed), in doubt (not known yet), marked (failed, tried again later), overtaken "
+        "(a request or another worker was faster).",
         ["outcome"],
     ),
     "recoup_orphans_collected": (
-        "Tries at tasks whose rows went without us, by what became of them: cancelled (there was "
-        "a schedule), gone (there was none), kept (the row is there again), waiting (tried in "
-        "vain, and again later) or overtaken (by another worker).",
+        "Tries at tasks whose rows others deleted, by outcome: cancelled (the schedule), gone "
+        "(there was none), kept (the row is there again), waiting (failed, tried again later), "
+        "overtaken (another worker was faster).",
         ["outcome"],
     ),
     "recoup_log_lines_dropped": (
-        "Lines of the log that were dropped, as nobody read the log.",
+        "Lines of the log that were dropped because nobody read the log.",
         [],
     ),
 }
@@ -86,13 +86,13 @@ _LIMITS = tuple(map(floatToGoString, BUCKETS))
 _DELETIONS = "recoup_deletion_seconds"
 _SECONDS = "recoup_deletion_seconds_sum"
 _DELETIONS_HELP = (
-    "How long requests to delete a task took, by what became of them: the state in the log, "
-    "else refused (4xx) or failed (5xx, and nothing was changed)."
+    "How long requests to delete a task took, by outcome: the state in the log, or else refused "
+    "(4xx) or failed (5xx, and nothing was changed)."
 )
 
 
 def count_request(notes: Mapping[str, Any]) -> None:
-    """Count a request by what its line in the log says."""
+    """Count a request by its line in the log."""
     route = notes.get("route")
     _count("recoup_requests", route or "unknown", notes["status"])
     if route == DELETION_ROUTE and notes["method"] == "DELETE":
@@ -102,7 +102,7 @@ def count_request(notes: Mapping[str, Any]) -> None:
 
 
 def count_settling(event: str, notes: Mapping[str, Any]) -> None:
-    """Count a `recovery`, a `doubt` or an `orphan` by what its line in the log says."""
+    """Count a `recovery`, a `doubt` or an `orphan` by its line in the log."""
     _count(_SETTLINGS[event], notes["state"])
     _count_cancel(notes)
 
@@ -125,7 +125,7 @@ def _count_deletion(outcome: str, seconds: float) -> None:
     counts.add((_SECONDS, outcome), seconds)
 
 
-# A rate is blind to the first event of a series that begins with it.
+# Each series begins at 0: `rate()` doesn't see an event that a series begins with.
 for _outcome in OUTCOMES:
     counts.add((_SECONDS, _outcome), 0)
 for _outcome in RECOVERIES:
@@ -166,7 +166,7 @@ def _collect_deletions(totals: Mapping[Series, float]) -> Metric:
 
 
 def render(*gauges: Collector) -> bytes:
-    """Return all that was counted, and what *gauges* read now, in Prometheus' text format."""
+    """Return all counts, and what *gauges* read now, in Prometheus' text format."""
     shown = CollectorRegistry()
     for collector in (_Counted(), *gauges):
         shown.register(collector)

@@ -37,7 +37,7 @@ def answers(url):
 
 @needs_ipv6
 def test_a_port_that_is_named_is_served_at_every_address(tmp_path, sqlite_url):
-    """Of IPv4 and of IPv6, as nobody says by which of them others come."""
+    """Of IPv4 and of IPv6, because others may come by either."""
     with Deployed(tmp_path / "deployed", sqlite_url) as server:
         assert find_answers(server.port) == list(EVERYWHERE)
 
@@ -90,6 +90,6 @@ class ApartFromIPv4(socket.socket):
     ],
 )
 def test_a_machine_of_another_kind(monkeypatch, kind, addresses):
-    """Where IPv6 is missing the service starts all the same, and where it is apart it has both."""
+    """Without IPv6 the service starts too, and if IPv4 is separate it listens on both."""
     monkeypatch.setattr("socket.socket", kind)
     assert find_addresses(None, 80) == addresses

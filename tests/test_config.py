@@ -229,7 +229,7 @@ def test_a_name_that_looks_like_a_setting_and_is_none(name, sentence):
     ],
 )
 def test_other_names_are_not_doubted(name):
-    """Neither a setting, nor what has little to do with one, nor what the tests are told by."""
+    """Settings, names that are little like one, and the test suite's own."""
     assert find_doubts({name: "x"}) == []
 
 
@@ -239,7 +239,7 @@ def test_an_empty_variable_is_not_doubted():
 
 
 def test_a_missing_setting_is_told_with_the_name_that_may_be_meant_for_it():
-    """Whoever has misspelt it finds the mistake where it is missed."""
+    """The name of the missing setting leads to the misspelt one."""
     environ = {"TRIGER_SECRET_KEY": "hidden", "PRIVY_PROJECT_SECRET": "hidden"}
     assert problems(environ) == {
         "TRIGGER_SECRET_KEY": ["is required.", "TRIGER_SECRET_KEY is set: is it meant for this?"]
@@ -250,15 +250,15 @@ def test_a_missing_setting_is_told_with_the_name_that_may_be_meant_for_it():
 @pytest.mark.parametrize("name", sorted({*SETTINGS} - {"PRIVY_JWT_VERIFICATION_KEY"}))
 def test_a_value_in_quotes_is_refused(name, quote):
     """As `docker --env-file` leaves them, and each key would be a 401."""
-    text = "is in quotes: take them out (`docker --env-file` keeps them)."
+    text = "is in quotes: remove them (`docker --env-file` keeps them)."
     assert problems({**REQUIRED, name: f"{quote}hidden{quote}"})[name] == [text]
 
 
 @pytest.mark.parametrize("value", ["hidden ", " hidden", "hidden\n", "hidden\r", "\thidden"])
 @pytest.mark.parametrize("name", ["PRIVY_PROJECT_SECRET", "DATABASE_URL", "WEB_THREADS"])
 def test_blanks_at_an_end_are_refused(name, value):
-    """What is seen by nobody is meant by nobody."""
-    text = "has blanks at an end: take them out."
+    """Nobody sees them, so nobody means them."""
+    text = "has spaces at an end: remove them."
     assert problems({**REQUIRED, name: value}) == {name: [text]}
 
 
@@ -273,12 +273,12 @@ def test_supabase_without_the_databases_address_is_refused(name):
     """The environment of the host as it is; an empty SQLite would be served in silence."""
     [(setting, [text])] = problems({**REQUIRED, name: "hidden"}).items()
     assert setting == "DATABASE_URL"
-    assert text.startswith(f"is required where {name} is set: ")
+    assert text.startswith(f"is required when {name} is set: ")
     assert problems({**REQUIRED, name: "hidden", "DATABASE_URL": ""}).keys() == {"DATABASE_URL"}
 
 
 def test_supabase_with_a_databases_address_is_served():
-    """Whichever it is: a file that is named is no accident."""
+    """Of any kind: a file that is named is no accident."""
     for url in ("sqlite:///x.db", "postgresql://u@h/x"):
         assert load(SUPABASE_URL="https://x", DATABASE_URL=url).database_url == url
 
@@ -296,7 +296,7 @@ def test_a_sqlite_that_is_too_old_is_refused(monkeypatch):
     for url in ("sqlite:///a.db", None):
         names, message = refused(DATABASE_URL=url, WEB_THREADS="x")
         assert names == {"DATABASE_URL", "WEB_THREADS"}
-        assert "DATABASE_URL: needs SQLite 3.24 or newer, and this is 3.23.1." in message
+        assert "DATABASE_URL: needs SQLite 3.24 or newer; this is 3.23.1." in message
     assert load(DATABASE_URL="postgresql://u@h/x")
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 24, 0))
     assert load(DATABASE_URL="sqlite:///a.db")
@@ -350,12 +350,12 @@ def test_another_database_url_is_refused(url):
 @pytest.mark.parametrize(
     ("url", "advice"),
     [
-        ("postgresql://u:p/w@h/db", "percent-encode what is special in a password"),
-        ("postgresql://u:1/w@h/db", "percent-encode what is special in a password"),
-        ("postgresql://u:p@w@h/db", "percent-encode what is special in a password"),
-        ("postgresql://u@h/db/more", "must have one name, the database's, behind the host"),
-        ("postgresql://u@h/db#more", "must have one name, the database's, behind the host"),
-        ("postgresql://u@h/db?pgbouncer=true", "an option behind ? that Postgres doesn't know"),
+        ("postgresql://u:p/w@h/db", "percent-encode special characters in a password"),
+        ("postgresql://u:1/w@h/db", "percent-encode special characters in a password"),
+        ("postgresql://u:p@w@h/db", "percent-encode special characters in a password"),
+        ("postgresql://u@h/db/more", "must have only the database's name after the host"),
+        ("postgresql://u@h/db#more", "must have only the database's name after the host"),
+        ("postgresql://u@h/db?pgbouncer=true", "an option after ? that Postgres doesn't know"),
     ],
 )
 def test_a_postgres_url_is_refused_with_what_to_do(url, advice):
@@ -522,9 +522,10 @@ def test_a_name_without_a_value_in_the_dotenv_file_is_unset(dotenv):
     assert Config.load().web_threads == 64
 
 
-def in_readme():
-    """Return what the README's table says of each setting."""
-    rows = re.findall(r"^\| (`[A-Z_`, ]+) \|(.*)", (ROOT / "README.md").read_text(), re.MULTILINE)
+def in_settings():
+    """Return what the table in `docs/settings.md` says of each setting."""
+    page = (ROOT / "docs" / "settings.md").read_text()
+    rows = re.findall(r"^\| (`[A-Z_`, ]+) \|(.*)", page, re.MULTILINE)
     return {name: text for names, text in rows for name in re.findall("[A-Z_]+", names)}
 
 
@@ -534,7 +535,7 @@ def in_example():
     return {name: text for text, name in pairs}
 
 
-@pytest.mark.parametrize("described", [in_readme, in_example])
+@pytest.mark.parametrize("described", [in_settings, in_example])
 def test_each_setting_is_described_with_its_default(described):
     """Whoever sets one up by these pages gets what the service does without it."""
     texts = described()

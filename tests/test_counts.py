@@ -1,4 +1,4 @@
-"""What processes count together: nothing is lost with one that dies, and nothing fills up."""
+"""What processes count together: nothing is lost if one dies, and nothing fills up."""
 
 import subprocess
 import sys

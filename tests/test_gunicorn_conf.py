@@ -153,7 +153,7 @@ def cores_of(server):
 
 
 def test_a_worker_keeps_to_a_core(two_cores, sqlite_url):
-    """And whoever replaces it takes that one, not one that has its worker."""
+    """The worker that replaces it uses the same core, not one that already has a worker."""
     workers = len(two_cores)
     with Server(sqlite_url, WEB_CONCURRENCY=str(workers)) as server:
         assert cores_of(server) == [[core] for core in two_cores]

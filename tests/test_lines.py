@@ -1,4 +1,4 @@
-"""A log that nobody reads, or reads late: nobody waits for it, and it says what is missing."""
+"""A log that nobody reads, or that is read late: nothing waits, and it says what is missing."""
 
 import json
 import logging
@@ -78,7 +78,7 @@ def _server(sqlite_url, standin):
 
 
 def test_nobody_waits_for_a_log_that_nobody_reads(server, sqlite_url, standin):
-    """Tasks are deleted, health is answered; what is missing is counted, and told in the end."""
+    """Tasks are deleted and health checks answered; missing lines are counted and reported."""
     world = World(create_app(make_config(sqlite_url, TRIGGER_API_URL=standin.url)), standin)
     owner = world.account()
     key, tasks = world.key(owner), [world.task(owner) for _ in range(5)]
@@ -202,7 +202,7 @@ def start(script, output, **options):
 
 
 def test_what_is_missing_at_the_end_is_said_at_the_end(pipe):
-    """If somebody reads by then; the process waits a moment for that, and no longer."""
+    """If somebody reads by then; the process waits only a moment."""
     ours, theirs = pipe
     script = """
 os.set_blocking(1, False)
@@ -224,7 +224,7 @@ print("done", file=sys.stderr, flush=True)
 
 @pytest.mark.parametrize("size", [10, 2000, 100_000])
 def test_lines_of_several_processes_are_never_torn(pipe, size):
-    """Each comes whole, or is among those that are told to be missing."""
+    """Each line is whole, or counted as missing."""
     ours, theirs = pipe
     script = f"""
 for number in range(300):

@@ -1,4 +1,4 @@
-"""The log: one line for each request, that says all there is to know and that none can forge."""
+"""The log: one line for each request, with all that is known, which nobody can forge."""
 
 import io
 import json
@@ -113,7 +113,7 @@ class TestRequestLine:
         assert json.loads(capsys.readouterr().out)["route"] == "/healthz"
 
     def test_it_tells_the_whole_story_of_a_deletion(self, client, world, lines):
-        """Who asked for what, what Trigger.dev said, and what has become of it."""
+        """Who asked for what, what Trigger.dev said, and how it ended."""
         owner = world.account()
         task = world.task(owner)
         schedule = world.row(task)["trigger_schedule_id"]
@@ -148,7 +148,7 @@ class TestRequestLine:
         assert (line["level"], line["missing"], line["schedule"]) == ("warning", True, "sched_gone")
 
     def test_a_failure_is_an_error_with_its_reason(self, client, world, lines):
-        """What the caller isn't told is told here."""
+        """It says what the caller isn't told."""
         world.standin.fail(Fault.status(401))
         owner = world.account()
         delete(client, world.task(owner), world.key(owner))
@@ -194,7 +194,7 @@ class TestRequestLine:
         assert not {"task", "account", "schedule", "state"} & lines()[1].keys()
 
     def test_no_credential_is_ever_in_it(self, client, world, written, config):
-        """Not a key, whether it counts or not, and not our own secrets."""
+        """No key, valid or not, and none of our own secrets."""
         owner = world.account()
         task, key = world.task(owner), world.key(owner)
         world.standin.fail(Fault.status(401))
@@ -332,7 +332,7 @@ class TestRecord:
         ]
 
     def test_a_note_outside_of_any_is_dropped(self, written):
-        """Rooms may note what they know, whoever calls them."""
+        """Modules may note what they know, whoever calls them."""
         log.note(x=1)
         assert (log.noted("x"), written.getvalue()) == (None, "")
 

@@ -95,7 +95,7 @@ def test_it_is_in_the_text_format_of_prometheus(client):
 
 
 def test_requests_are_counted_by_route_and_status(client, counted):
-    """The rule, never the path, as everybody can make up paths."""
+    """By the route, never the path, because anybody can make up paths."""
     client.get("/healthz")
     client.get(f"/{uuid4()}")
     client.open("/healthz", method="BREW")
@@ -166,7 +166,7 @@ def test_a_task_that_is_in_doubt(client, world, counted):
 
 
 def test_a_doubt_that_is_settled(app, client, world, counted):
-    """By what was found: here the schedule is there, so the task is whole."""
+    """By what was found: the schedule exists, so the task is whole."""
     world.standin.fail(Fault.reset(), Fault.status(401))
     owner = world.account()
     task = world.task(owner)
@@ -335,7 +335,7 @@ def test_a_recovery_that_another_worker_was_faster_at(app, world, counted, monke
 
 
 def test_what_may_happen_is_there_before_it_does(sqlite_url, standin):
-    """A rate is blind to an event that makes its series; so they begin with 0."""
+    """A rate doesn't see an event that begins its series; so each series begins with 0."""
     with Server(sqlite_url, TRIGGER_API_URL=standin.url) as server:
         samples = scrape_server(server)
     for outcome in ("deleted", "kept", "in doubt", "marked", "refused", "failed"):
@@ -393,7 +393,7 @@ IN_USE, PLACES = ("recoup_places_in_use",), ("recoup_places",)
 
 
 def test_places_are_those_of_the_workers_that_there_are(sqlite_url):
-    """Whoever is asked knows of all that are taken, and a worker that is killed holds none."""
+    """Each worker knows all places that are taken, and a killed worker holds none."""
     with (
         StandIn() as standin,
         ThreadPoolExecutor() as callers,
@@ -441,7 +441,7 @@ def test_who_waits_for_a_connection_is_told(postgres_url, standin):
 
 
 def test_counts_outlive_the_folders_that_a_server_was_started_with(sqlite_url, tmp_path):
-    """Whoever clears them ends no worker, and no number is lost."""
+    """Clearing them ends no worker, and no number is lost."""
     folder = tmp_path / "folder"
     folder.mkdir()
     with Server(sqlite_url, TMPDIR=str(folder)) as server:
@@ -476,7 +476,7 @@ def test_a_reload_loses_no_count(sqlite_url):
 
 
 def test_a_start_counts_anew(sqlite_url):
-    """A counter may begin at 0 again, and must not go on from what is long gone."""
+    """A counter may begin at 0 again, and must not continue an old server's numbers."""
     with Server(sqlite_url) as server:
         for _ in range(50):
             requests.get(f"{server.url}/metrics", timeout=SECONDS)
@@ -486,7 +486,7 @@ def test_a_start_counts_anew(sqlite_url):
 
 
 def test_a_server_in_other_namespaces_takes_nothing_away(sqlite_url, tmp_path):
-    """It shares the folder, knows none of the others' process ids, and is PID 1 itself."""
+    """It shares the folder, doesn't know the others' process ids, and is PID 1 itself."""
     skip_without_pods()
     folder = str(tmp_path)
     with Server(sqlite_url, TMPDIR=folder) as outside, Pod(sqlite_url, TMPDIR=folder) as inside:

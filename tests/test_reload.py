@@ -93,7 +93,7 @@ def name_another_port(server):
 def break_the_servers_own_settings(server):
     with server.folder.joinpath("gunicorn.conf.py").open("a") as file:
         file.write("this is no Python\n")
-    return "What is above says why."
+    return "The lines above say why."
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def break_the_servers_own_settings(server):
     ],
 )
 def test_a_reload_that_cannot_be_done_changes_nothing(server, keys, spoil):
-    """The old workers serve on with the old settings, and so does who replaces one."""
+    """The old workers go on with the old settings, and so does a worker that replaces one."""
     old = server.workers()
     reason = spoil(server)
     server.reload()
@@ -148,7 +148,7 @@ def reload_with_the_second_secret(server):
 
 @pytest.mark.parametrize("text", ["PRIVY_PROJECT_SECRET=half-edi", "", "A=\xff"])
 def test_a_replaced_worker_has_the_settings_that_were_checked(server, keys, text):
-    """Nobody has asked for what `.env` has become; it may be half of what is meant."""
+    """Nobody has asked for the changed `.env`; somebody may still be editing it."""
     server.folder.joinpath(".env").write_text(text, encoding="latin-1")
     server.kill_worker(server.workers()[0])
     server.wait_until_ready()
@@ -156,7 +156,7 @@ def test_a_replaced_worker_has_the_settings_that_were_checked(server, keys, text
 
 
 def test_names_that_look_like_a_mistake_are_in_the_log(server):
-    """At the start, and at each reload; what the environment has besides is nobody's mistake."""
+    """At the start and at each reload; other names in the environment are no mistakes."""
     assert WARNING not in server.stderr()
     server.write(
         TRIGER_API_URL="http://x", TRIGGER_PROJECT_ID="proj_x", RECOUP_TEST_X="1", LANG="C"

@@ -8,7 +8,7 @@ from recoup.auth.privy import InvalidToken, Privy
 from recoup.database import statements
 
 API_KEY_PREFIX = "recoup_sk_"
-# What a caller is told of every credential that is not valid.
+# What a caller is told about every invalid credential.
 UNAUTHORIZED = "Unauthorized"
 
 
@@ -35,8 +35,8 @@ class Authenticator:
         """Return the id of the account that the two headers stand for.
 
         Raises:
-            Unauthenticated: none, both, unknown or expired.
-            PrivyFailed, DatabaseFailed: nobody can tell now.
+            Unauthenticated: no credential, both, or an invalid one.
+            PrivyFailed, DatabaseFailed: it can't be checked now.
         """
         if bool(api_key) == bool(authorization):
             message = "Exactly one of x-api-key or Authorization must be provided"
@@ -50,7 +50,7 @@ class Authenticator:
         return account
 
     def hash_key(self, key: str) -> str:
-        """Return what is stored of an API key: its HMAC-SHA256 in hex digits."""
+        """Return what is stored for an API key: its HMAC-SHA256 in hex digits."""
         return hmac.new(self._key_secret, key.encode(), hashlib.sha256).hexdigest()
 
     def _account_of_key(self, key: str) -> str:

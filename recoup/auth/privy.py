@@ -1,4 +1,4 @@
-"""Privy, whose access tokens people carry: who is this, and what is their e-mail address?
+"""Privy: whose access token is this, and what is that user's e-mail address?
 
 Sources: Privy's documentation pages "Access tokens" and "Get user by ID".
 """
@@ -19,7 +19,7 @@ LOOKUP_SECONDS = 5.0
 
 
 class InvalidToken(Exception):
-    """Not a token of our app's that is valid now, or its user is gone."""
+    """Not a valid token of our app, or its user is gone."""
 
 
 class PrivyFailed(Exception):
@@ -52,8 +52,8 @@ class Privy:
     def email(self, token: str) -> str | None:
         """Return the e-mail address of a token's user; None if there is none.
 
-        Of several it is the first that the user proved by e-mail, as Recoup's own API has it; the
-        address of a Google account is none.
+        Of several it is the first that the user proved by e-mail, as in Recoup's own API. The
+        address of a Google account does not count.
 
         Raises:
             InvalidToken: the caller's fault; the message says why.
@@ -86,7 +86,7 @@ class Privy:
         except jwt.InvalidSignatureError:
             raise InvalidToken("bad signature") from None
         except jwt.PyJWTError:
-            raise InvalidToken("no token of this app") from None
+            raise InvalidToken("not a token of this app") from None
         return str(claims["sub"])
 
 
@@ -96,7 +96,7 @@ def _first_address(answer: Answer) -> str | None:
         addresses = [account["address"] for account in accounts if account["type"] == "email"]
         types = [account["type"] for account in accounts]
         if not all(isinstance(text, str) for text in addresses + types):
-            raise TypeError("an address or a type is no text")
+            raise TypeError("an address or a type is not a string")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise PrivyFailed("Privy answered with something else than a user") from error
+        raise PrivyFailed("Privy did not answer with a user") from error
     return addresses[0] if addresses else None

@@ -1,5 +1,5 @@
 """The command line `recoup`, for operators.
 
-It stands on top and may use everything below; nothing imports it, as Flask finds the commands by
+It is the top layer and may use everything below. Nothing imports it: Flask finds the commands by
 the entry points in `setup.cfg`. Begin with `main.py`.
 """

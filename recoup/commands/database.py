@@ -17,24 +17,24 @@ database = Group("db", help="The database's tables.")
 def upgrade_database() -> None:
     """Add the tables and indexes that are missing.
 
-    Run it before each new version; it may run at any time, again, and on several machines at
-    once. On Postgres nothing that is there is altered or dropped.
+    Run it before each new version. It may run at any time, again, and on several machines at
+    once. On Postgres it alters and drops nothing that exists.
     """
     upgrade()
     click.echo("The database is up to date.")
 
 
-guarding = Group("guard", help="Cancel schedules whoever deletes the rows.")
+guarding = Group("guard", help="Cancel the schedules of rows that others delete.")
 database.add_command(guarding)
 
 
 @guarding.command("on")
 def turn_guard_on() -> None:
-    """Record each task whose row goes, whoever deletes it.
+    """Record each task whose row others delete.
 
-    Makes a function and two triggers on scheduled_actions, as the owner of the tables; the service
-    cancels the schedules of what they record. It may be run again, and mends a guard that is
-    broken. On SQLite there always is a guard.
+    Run it as the owner of the tables. It makes a function and two triggers on scheduled_actions.
+    The service cancels the schedules of the rows that they record. You may run it again; it mends
+    a broken guard. On SQLite the guard is always on.
     """
     if not is_postgres():
         upgrade()
@@ -47,7 +47,7 @@ def turn_guard_on() -> None:
 def turn_guard_off() -> None:
     """Remove the guard's function and triggers.
 
-    What it has recorded stays, and is still collected by the service.
+    What it has recorded stays, and the service still cancels those schedules.
     """
     if not is_postgres():
         raise click.ClickException("on SQLite the guard is part of the tables, and stays on")
@@ -57,7 +57,7 @@ def turn_guard_off() -> None:
 
 @guarding.command("status")
 def show_guard() -> None:
-    """Say whether the guard is there, and what is waiting.
+    """Say whether the guard is on, and what waits.
 
     Exits with 1 if it is off or broken.
     """

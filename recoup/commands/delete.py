@@ -24,7 +24,7 @@ SEE = "see `recoup tasks reconcile`"
 def _read_ids(
     ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
 ) -> list[UUID] | None:
-    """Return each id once, with those of standard input in place of `-`; None if none is given."""
+    """Return each id once, with those of standard input for `-`; None without any argument."""
     words: list[str] = []
     for text in given:
         words += _read_standard_input() if text == "-" else [text]
@@ -43,11 +43,11 @@ def _read_standard_input() -> list[str]:
 def delete_tasks(task_ids: list[UUID] | None, account: UUID | None, yes: bool) -> None:
     """Delete tasks, each with its schedule.
 
-    The same deletion as the route's, but of any account's tasks. A - reads ids from standard
-    input. After a failure it goes on with the next task.
+    The deletion is that of DELETE /api/tasks, but of any account's tasks. A - reads ids from
+    standard input. After a failure it goes on with the next task.
 
-    --account is for before an account is deleted: the tasks that it owns, or is the artist of,
-    would go with it and leave their schedules behind. They are shown first, and you are asked.
+    Use --account before you delete an account. The tasks that it owns, or is the artist of, would
+    be deleted with it and leave their schedules behind. It shows the tasks and asks first.
 
     Exits with 1 if any task was not deleted.
     """
@@ -61,16 +61,18 @@ def delete_tasks(task_ids: list[UUID] | None, account: UUID | None, yes: bool) -
 
 
 def _of_account(account: UUID, yes: bool) -> list[UUID]:
-    """Return the tasks that would go with an account, once they are shown and agreed to."""
+    """Show the tasks that would go with an account, ask, and return them."""
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError("--account has no terminal to ask at; with --yes it doesn't ask.")
+        raise click.UsageError(
+            "--account asks first, and there is no terminal to ask at; give --yes."
+        )
     if rows_may_be_hidden():
         raise click.ClickException(HIDDEN)
     tasks = _go_with(account)
     if not tasks:
         require_account(account)
         return []
-    release()  # before somebody thinks about the question
+    release()  # somebody may take long to answer
     rows = (_row(task, account) for task in tasks)
     click.echo("\n".join(table(("TASK", "ROLE", "CRON", "TITLE"), *rows)))
     if not yes:
@@ -99,16 +101,16 @@ def _delete_one(task_id: UUID) -> None:
 
 
 def _delete(task_id: UUID) -> bool:
-    """Delete a task; return whether Trigger.dev knew no schedule of it."""
+    """Delete a task; return whether its schedule was missing at Trigger.dev."""
     with log.record("command", command="tasks delete") as notes:
         services().deleter.delete(str(task_id), None)
     return bool(notes.get("missing"))
 
 
 def _delete_each(task_ids: Sequence[UUID]) -> None:
-    """Delete one after the other, whatever becomes of each."""
+    """Delete one task after the other, also after a failure."""
     on_terminal = sys.stderr.isatty()
-    if on_terminal:  # a bar is there, and what failed is told below it
+    if on_terminal:  # there is a bar, and failures are shown below it
         log.logger.setLevel(logging.CRITICAL)
     tally = _Tally(len(task_ids))
     try:
@@ -127,7 +129,7 @@ def _delete_each(task_ids: Sequence[UUID]) -> None:
 
 @dataclass
 class _Tally:
-    """What has become of `total` tasks; `unknown`: of how many no schedule was known."""
+    """How `total` tasks ended; `unknown`: for how many Trigger.dev knew no schedule."""
 
     total: int
     deleted: int = 0
@@ -135,18 +137,18 @@ class _Tally:
     failures: list[str] = field(default_factory=list)
 
     def delete(self, task_id: UUID) -> None:
-        """Delete a task, and count what became of it."""
+        """Delete a task, and count how that ended."""
         try:
             self.unknown += _delete(task_id)
         except EXPECTED as error:
             self.failures.append(f"{task_id}: {explain(error)}")
             return
         self.deleted += 1
-        if not (sys.stdout.isatty() and sys.stderr.isatty()):  # there it would break the bar
+        if not (sys.stdout.isatty() and sys.stderr.isatty()):  # otherwise it would break the bar
             click.echo(f"Task {task_id} is deleted.")
 
     def tell(self) -> None:
-        """Say what failed and, in the last line, how many became what."""
+        """Show what failed; the last line adds up."""
         for failure in self.failures:
             click.echo(f"Error: {failure}", err=True)
         if self.unknown:

@@ -1,4 +1,4 @@
-"""`recoup doctor`: is all there that a deletion needs, and does it fit together?"""
+"""`recoup doctor`: is everything there that a deletion needs, and does it work together?"""
 
 import sys
 from collections.abc import Iterator
@@ -20,21 +20,21 @@ from recoup.deletion.staged import WITNESSES
 
 CLOCK_TOLERANCE_SECONDS = 5
 OLD_ORPHAN_SECONDS = 3600
-# There is no such task, so that any may be in a sample of the others.
+# No task has this id, so the sample of other tasks leaves none out.
 NO_TASK = str(UUID(int=0))
 
 
 @click.command("doctor")
-@click.option("--rehearse", is_flag=True, help="Make and cancel schedules at Trigger.dev, too.")
+@click.option("--rehearse", is_flag=True, help="Also make and cancel schedules at Trigger.dev.")
 def doctor(rehearse: bool) -> None:
     """Check settings, database and Trigger.dev.
 
-    Also the clock, the key's environment and Privy's key. At Trigger.dev some schedules are read,
-    with the key that is set; nothing is changed.
+    It also checks the clock, the key's environment and Privy's key. It reads some schedules at
+    Trigger.dev and changes nothing.
 
-    With --rehearse, and nothing wrong so far, it makes two schedules at Trigger.dev with keys of
-    their own, looks them up and cancels them, and stops where an answer isn't one that deletions
-    rely on. They are inactive at once, far from firing, and gone in the end.
+    With --rehearse, and if nothing is wrong so far, it makes two schedules at Trigger.dev, looks
+    them up and cancels them. It stops if an answer is not what deletions rely on. The schedules
+    have their own keys, are switched off at once, and are gone at the end.
 
     Exits with 1 if anything is wrong.
     """
@@ -50,7 +50,7 @@ def doctor(rehearse: bool) -> None:
 
 
 def examine() -> Iterator[Finding]:
-    """Check one thing after the other; if the settings are wrong, nothing but these."""
+    """Check one thing after the other; if the settings are wrong, only those."""
     try:
         config = Config.load()
     except ConfigError as error:
@@ -68,7 +68,7 @@ def examine() -> Iterator[Finding]:
 
 
 def _check_database() -> Iterator[Finding]:
-    """Name what keeps deletions from being finished, as `/readyz` does, or why it can't be told."""
+    """Name what stands against a deletion, as `/readyz` does, or why that can't be checked."""
     try:
         missing_from_schema()
     except FAILURES as error:
@@ -84,31 +84,31 @@ def _check_database() -> Iterator[Finding]:
 
 def _check_clock() -> Finding:
     if not is_postgres():
-        return Finding("ok", "clock", "SQLite goes by this machine's")
+        return Finding("ok", "clock", "SQLite uses this machine's")
     try:
         ahead = (datetime.now(UTC) - statements.read_clock()).total_seconds()
     except DatabaseFailed:
-        return Finding("note", "clock", "not compared, as the database can't be reached")
+        return Finding("note", "clock", "not compared, because the database can't be reached")
     if abs(ahead) <= CLOCK_TOLERANCE_SECONDS:
-        return Finding("ok", "clock", "as the database's")
+        return Finding("ok", "clock", "same as the database's")
     text = (
-        f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the database's; this one "
-        "judges when a token has expired and how long Trigger.dev's rate limit lasts"
+        f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the database's; set this "
+        "machine's clock, which decides when a token has expired and how long a rate limit lasts"
     )
     return Finding("failed", "clock", text)
 
 
 def _check_guard() -> Iterator[Finding]:
-    """Look for the guard and for what it has recorded; say nothing where these can't be asked."""
+    """Check the guard and what it has recorded; say nothing if the database can't be asked."""
     try:
         found, (count, seconds) = guard.look(), count_orphans()
     except (DatabaseFailed, *FAILURES):
         return
     if found.is_whole:
-        yield Finding("ok", "guard", "on: whoever deletes a task's row, its schedule goes")
+        yield Finding("ok", "guard", "on: whoever deletes a task's row, its schedule is cancelled")
     else:
-        state = " ".join(found.faults) or "off: only deletions of this service cancel schedules"
-        yield Finding("note", "guard", f"{state}; `recoup db guard on` makes it")
+        state = " ".join(found.faults) or "off: only this service's own deletions cancel schedules"
+        yield Finding("note", "guard", f"{state}; `recoup db guard on` turns it on")
     text = f"{count} wait to be cancelled, the first for {seconds:.0f} s"
     if seconds > OLD_ORPHAN_SECONDS:
         yield Finding("failed", "orphans", f"{text}: `recoup tasks recover` says why")
@@ -117,7 +117,7 @@ def _check_guard() -> Iterator[Finding]:
 
 
 def _sample_schedules() -> list[str]:
-    """Return some of the schedules that enabled tasks name; none where the database is amiss."""
+    """Return some schedules that enabled tasks name; none if the database fails."""
     try:
         return statements.sample_schedules(NO_TASK, WITNESSES)
     except DatabaseFailed:
@@ -126,5 +126,5 @@ def _sample_schedules() -> list[str]:
 
 def _check_privy(config: Config) -> Finding:
     if config.privy_jwt_verification_key is None:
-        return Finding("note", "Privy", "not configured; only API keys are taken")
+        return Finding("note", "Privy", "not configured; only API keys are accepted")
     return Finding("ok", "Privy", f"the key of app {config.privy_app_id} can be used")

@@ -8,7 +8,7 @@ COLOURS = {"ok": "green", "note": "yellow", "failed": "red"}
 
 
 class Finding(NamedTuple):
-    """What a check found; a note is for the operator to know, and not wrong."""
+    """What a check found; a note is information, and nothing is wrong."""
 
     verdict: Literal["ok", "note", "failed"]
     subject: str

@@ -1,4 +1,4 @@
-"""What the groups of commands share: how a failure is told, and what they work with."""
+"""What the groups of commands share: how a failure is shown, and the services."""
 
 import sys
 from typing import Any, cast
@@ -24,7 +24,7 @@ from recoup.deletion.outcomes import (
 from recoup.web.errors import FAILURES
 from recoup.web.services import Services
 
-# What a command may end with, other than well.
+# The failures that a command may end with.
 EXPECTED = (
     DatabaseFailed,
     peewee.PeeweeException,
@@ -35,7 +35,7 @@ EXPECTED = (
     DeletionRolledBack,
     DeletionUnfinished,
 )
-# Said instead of a result that would lack what this role doesn't see.
+# Shown instead of a result that would lack the rows that this role doesn't see.
 HIDDEN = "row level security may hide tasks from this role; use one that bypasses it"
 
 
@@ -44,7 +44,7 @@ class Group(AppGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        # Under `flask` the app has been made; standard output is for what was asked for.
+        # Standard output is for the result.
         log.configure(sys.stderr)
         try:
             return super().invoke(ctx)
@@ -53,12 +53,12 @@ class Group(AppGroup):
 
 
 def explain(error: Exception) -> str:
-    """Return the line that tells an operator of one of `EXPECTED`."""
+    """Return the line that an operator reads for one of `EXPECTED`."""
     if isinstance(error, DatabaseFailed | peewee.PeeweeException):
         said = error if isinstance(error, DatabaseFailed) else failures.explain(error)
         return f"the database failed: {one_line(said)}; see `recoup doctor`"
     if isinstance(error, TaskNotFound):
-        return "there is no such task; is it deleted already?"
+        return "there is no such task; perhaps it is deleted already"
     return f"{FAILURES[type(error)]} ({one_line(log.describe(error))})"
 
 
@@ -68,11 +68,11 @@ def one_line(text: object) -> str:
 
 
 def require_account(account: UUID) -> None:
-    """Fail the command where there is no such account; it is probably a typing error."""
+    """Fail the command if there is no such account, probably because of a typing error."""
     if not Account.select().where(Account.id == account).exists():
         raise click.ClickException(f"there is no account {account}")
 
 
 def services() -> Services:
-    """Return what the app in hand works with."""
+    """Return the services of the current app."""
     return cast(Services, current_app.extensions["recoup"])

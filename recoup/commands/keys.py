@@ -38,13 +38,13 @@ class _Instant(click.ParamType[datetime]):
 
 
 @keys.command("create")
-@click.option("--account", required=True, type=click.UUID, help="Whose key it will be.")
-@click.option("--name", default="recoup keys create", help="What to call it.")
+@click.option("--account", required=True, type=click.UUID, help="The account of the key.")
+@click.option("--name", default="recoup keys create", help="A name for the key.")
 @click.option("--expires", type=_Instant(), help="When it ends, like 2027-01-31T00:00:00Z.")
 def create_key(account: UUID, name: str, expires: datetime | None) -> None:
     """Make an API key, and print it on standard output.
 
-    It is shown this once: the database keeps only its HMAC.
+    It is shown only once: the database keeps only its HMAC.
     """
     require_account(account)
     key = API_KEY_PREFIX + secrets.token_urlsafe(32)
@@ -55,12 +55,12 @@ def create_key(account: UUID, name: str, expires: datetime | None) -> None:
 
 
 @keys.command("list")
-@click.option("--account", required=True, type=click.UUID, help="Whose keys.")
+@click.option("--account", required=True, type=click.UUID, help="The account of the keys.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_keys(account: UUID, as_json: bool) -> None:
     """List an account's API keys, the oldest first.
 
-    `keys revoke` takes the ids. The keys themselves are not kept anywhere.
+    `keys revoke` takes the ids. The keys themselves are not stored anywhere.
     """
     require_account(account)
     model = AccountApiKey
@@ -99,7 +99,7 @@ def _iso(instant: datetime) -> str:
 def revoke_key(key_id: UUID) -> None:
     """End an API key at once.
 
-    KEY_ID is its id, as `keys create` and `keys list` print it.
+    KEY_ID is the id that `keys create` and `keys list` print.
     """
     revoke = AccountApiKey.update(expires_at=clock()).where(AccountApiKey.id == key_id)
     if not revoke.execute():

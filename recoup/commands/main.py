@@ -16,7 +16,7 @@ from recoup.commands.tasks import tasks
 
 
 class _Recoup(FlaskGroup):
-    """Knows its commands without the app, so that `--help` works before anything is set."""
+    """Finds its commands without the app, so that `--help` works before anything is set."""
 
     list_commands = click.Group.list_commands
     get_command = click.Group.get_command  # type: ignore[assignment]
@@ -42,10 +42,10 @@ main = _Recoup(
     When paged:             doctor, tasks recover, tasks reconcile
     Before an account goes: tasks delete --account
 
-    Settings come from the environment or, where it lacks one, from a .env in the current folder.
+    Settings come from the environment, or else from .env in the current folder.
     """,
 )
-# Flask's `--app`, `--debug` and `--env-file`; the last looks for `.env` in the folders above too.
+# Without Flask's `--app`, `--debug` and `--env-file`. The last reads `.env` of folders above, too.
 main.params.clear()
 click.version_option(__version__, message="%(prog)s %(version)s")(main)
 for _command in (database, keys, tasks, settings, doctor):

@@ -25,7 +25,7 @@ from recoup.trigger.schedule import Schedule
 
 
 class _CannotTell(click.ClickException):
-    """Whether there is drift, or what is left of it, is not known."""
+    """It is not known whether there is drift, or what is left of it."""
 
     exit_code = 2
 
@@ -39,7 +39,7 @@ class _CannotTell(click.ClickException):
     type=click.Path(dir_okay=False, path_type=Path),
     default=lambda: f"recoup-schedules-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json",
     show_default="recoup-schedules-TIME.json",
-    help="Where to write the schedules that --fix deletes, before it does.",
+    help="Where to write the schedules before --fix deletes them.",
 )
 @with_appcontext
 def reconcile_tasks(as_json: bool, fix: bool, yes: bool, backup: Path) -> None:
@@ -48,17 +48,17 @@ def reconcile_tasks(as_json: bool, fix: bool, yes: bool, backup: Path) -> None:
     \b
     orphans     schedules that no task has
     dead_tasks  enabled tasks whose schedule is gone
-    lost_ids    tasks that don't name the schedule that they have
+    lost_ids    tasks that don't name the schedule they have
     duplicates  schedules of a task that has another one
 
-    Nothing is changed without --fix, which deletes orphans and stores lost ids. Dead tasks and
-    duplicates are for a person to mend; it says how.
+    Only --fix changes anything: it deletes orphans and stores lost ids. Dead tasks and duplicates
+    need a person; the output says how to mend them.
 
     Exits with 0 if there is no drift (left), with 1 if there is, and with 2 if it can't tell.
     """
     if fix and not yes and not sys.stdin.isatty():
-        raise click.UsageError("--fix has no terminal to ask at; with --yes it doesn't ask.")
-    if sys.stderr.isatty():  # a person sees what is done, and needn't read it in the log again
+        raise click.UsageError("--fix asks first, and there is no terminal to ask at; give --yes.")
+    if sys.stderr.isatty():  # a person sees the result, and needn't read it in the log too
         log.logger.setLevel(logging.WARNING)
     inventory = ScheduleInventory.of(services().config)
     with failures_as(_CannotTell):
@@ -84,7 +84,7 @@ def _fix(
         return drift
     if len(orphans) == len(listed):
         raise _CannotTell(
-            "not one schedule is of a task in this database, so nothing is deleted; check "
+            "no schedule belongs to a task of this database, so nothing is deleted; check "
             "DATABASE_URL, whether its role may see the rows, and TRIGGER_SECRET_KEY"
         )
     if not yes and not click.confirm(
@@ -107,7 +107,7 @@ def _delete(inventory: ScheduleInventory, orphans: Sequence[Schedule], backup: P
         raise click.ClickException(
             f"{backup} can't be written, so nothing was changed: {error.strerror}"
         ) from error
-    _say(f"{backup} has what is deleted; `recoup tasks restore-schedules` makes it again")
+    _say(f"{backup} has the schedules; `recoup tasks restore-schedules` makes them again")
     for orphan in orphans:
         gone = delete_orphan(inventory, orphan)
         _say(f"{orphan.id} {'deleted' if gone else 'kept: a task has it now'}")
@@ -128,7 +128,7 @@ def _progress(label: str) -> Iterator[Watch]:
 
 @contextmanager
 def failures_as(kind: type[click.ClickException]) -> Iterator[None]:
-    """Tell in one line, as *kind*, what Trigger.dev or the database has failed with."""
+    """Raise a failure of Trigger.dev or the database as *kind*, with one line."""
     try:
         yield
     except InventoryFailed as error:
@@ -138,7 +138,7 @@ def failures_as(kind: type[click.ClickException]) -> Iterator[None]:
 
 
 def _explain(error: Exception) -> str:
-    """Say what the database lacks or, where it lacks nothing or can't be asked, what it said."""
+    """Say what the database lacks; if that is nothing or not known, what the database said."""
     with suppress(*FAILURES):
         if missing := missing_from_schema():
             return f"the database lacks {', '.join(missing)}; run `recoup db upgrade`"
@@ -146,5 +146,5 @@ def _explain(error: Exception) -> str:
 
 
 def _say(text: str) -> None:
-    """Tell a person what is done; with `--json`, standard output is for JSON alone."""
+    """Show progress to a person; with `--json`, standard output has only the JSON."""
     click.echo(text, err=click.get_current_context().params["as_json"])

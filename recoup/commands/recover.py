@@ -14,7 +14,7 @@ from recoup.database.orphans import hasten_orphans
 from recoup.deletion.doubt import SETTLING_SECONDS
 from recoup.deletion.sweep import sweep
 
-# A number that is no limit.
+# More than there ever are.
 EVERY = 1_000_000
 
 
@@ -23,9 +23,9 @@ EVERY = 1_000_000
 def recover_tasks() -> None:
     """Complete deletions left in the middle; settle doubts.
 
-    And cancel the schedules of tasks whose rows went in other ways, ten a second at the most. The
-    service does all this by itself about every 30 seconds; this is for not waiting. Each is tried
-    once. What is left is named, with the reason and when it is looked at again.
+    It also cancels the schedules of rows that others deleted, at most ten a second. The service
+    does all this automatically about every 30 seconds; this command does it now. It tries each
+    once. It names what is left, with the reason and the time of the next try.
 
     Exits with 1 if any are left.
     """
@@ -47,16 +47,16 @@ def recover_tasks() -> None:
 
 
 def _deletions_left() -> Iterator[tuple[str, datetime, str]]:
-    """Yield each marked task, when it may be taken up again, and why not now."""
+    """Yield each marked task, when it is tried again, and why not now."""
     for mark in TaskDeletion.select().order_by(TaskDeletion.lease_expires_at):
         until, why = mark.lease_expires_at, "its deletion is under way"
         if mark.doubtful_since:
             until = max(until, mark.doubtful_since + timedelta(seconds=SETTLING_SECONDS))
-            why = "Trigger.dev may act yet"
+            why = "Trigger.dev may still act"
         yield str(mark.task_id), until, why  # type: ignore[attr-defined]
 
 
 def _orphans_left() -> Iterator[tuple[str, datetime, str]]:
-    """Yield each task whose row is gone, when its schedules are cancelled, and why not now."""
+    """Yield each task whose row is gone, when its schedules are tried, and why not now."""
     for orphan in OrphanedSchedule.select().order_by(OrphanedSchedule.due_at):
         yield str(orphan.task_id), orphan.due_at, "it may be about to get a schedule"

@@ -1,4 +1,4 @@
-"""`recoup doctor --rehearse`: are deletions answered at Trigger.dev as they rely on?"""
+"""`recoup doctor --rehearse`: does Trigger.dev answer as deletions rely on?"""
 
 import signal
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def rehearse_deletions(config: Config) -> bool:
 
 @contextmanager
 def _ending_as_interrupt() -> Iterator[None]:
-    """Let what ends the process leave it time to clear up, as Ctrl-C does."""
+    """Treat signals that end the process like Ctrl-C, which leaves time to clear up."""
     signals = (signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, signal.default_int_handler) for number in signals]
     try:

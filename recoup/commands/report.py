@@ -1,4 +1,4 @@
-"""Drift, told to a person or a program."""
+"""Drift, as text for a person or JSON for a program."""
 
 import json
 
@@ -6,7 +6,7 @@ import click
 
 from recoup.reconcile.drift import Drift
 
-# What is told of a mismatch.
+# What is shown of a mismatch.
 _NAMES = ("schedule_id", "task_id")
 # What a person does about what --fix leaves. Upstream makes a schedule for an enabled task that
 # names none; where it names one that is gone, the new one would get a key that isn't the task's.
@@ -18,13 +18,13 @@ schedule made again: set trigger_schedule_id in its row to NULL, then PATCH
 """,
     "duplicates": """\
 A duplicate makes its task run twice. Delete that schedule in Trigger.dev's
-dashboard; where all of a task's schedules are listed, keep one of them.
+dashboard. If all of a task's schedules are listed, keep one of them.
 """,
 }
 
 
 def as_json(drift: Drift) -> str:
-    """Return one object on one line; a name that has no value is left out."""
+    """Return one object on one line; names without a value are left out."""
     known = {
         kind: [
             {name: id_ for name, id_ in zip(_NAMES, m, strict=False) if id_ is not None}
@@ -36,7 +36,7 @@ def as_json(drift: Drift) -> str:
 
 
 def as_table(drift: Drift, count: int) -> str:
-    """Return a line for each mismatch below a heading, advice, and a last line that counts them."""
+    """Return a table of the mismatches, advice, and a last line that counts them."""
     lines = [
         f"{click.style(_words(kind, 1).ljust(9), fg='yellow')}  "
         f"{_text(m.schedule_id, 27)}  {_text(m.task_id)}"
@@ -52,16 +52,16 @@ def as_table(drift: Drift, count: int) -> str:
 
 
 def count_kinds(drift: Drift) -> str:
-    """Return how much there is of each kind that there is any of."""
+    """Return the counts of the kinds that occur."""
     counts = {kind: len(mismatches) for kind, mismatches in drift.items() if mismatches}
     return ", ".join(f"{count} {_words(kind, count)}" for kind, count in counts.items())
 
 
 def _words(plural: str, count: int) -> str:
-    """Return a kind's name as people write it, of one thing or of more."""
+    """Return a kind's name as people write it, singular or plural."""
     return (plural.removesuffix("s") if count == 1 else plural).replace("_", " ")
 
 
 def _text(value: str | None, width: int = 0) -> str:
-    """Return a column's text; what is not ASCII is escaped, as anybody may have set it."""
+    """Return a column's text; it is escaped where not ASCII, because anybody may have set it."""
     return (value or "-").encode("unicode_escape").decode().ljust(width)

@@ -20,20 +20,20 @@ from recoup.trigger.schedule import ENVIRONMENT_TYPES, Schedule
 @click.argument("file", type=click.Path(path_type=Path))
 @with_appcontext
 def restore_schedules(file: Path) -> None:
-    """Make the schedules again that are in FILE, as they were.
+    """Make the schedules in FILE again, as they were.
 
-    It is what `tasks reconcile --fix` wrote. The schedules get new ids. What is there still, or
-    again, is left as it is, so that this may be repeated. With a key of another environment than
-    theirs, nothing is made.
+    FILE was written by `tasks reconcile --fix`. The schedules get new ids. Schedules that exist are
+    left alone, so you may run this again. With a key of another environment than theirs, nothing
+    is made.
 
-    Exits with 1 if any is not there as it was.
+    Exits with 1 if any schedule is not restored.
     """
     try:
         schedules = read_backup(file)
     except OSError as error:
         raise click.UsageError(f"{file} can't be read: {error.strerror}.") from error
     except ValueError as error:
-        raise click.UsageError(f"{file} is not what `tasks reconcile --fix` wrote.") from error
+        raise click.UsageError(f"{file} was not written by `tasks reconcile --fix`.") from error
     inventory = ScheduleInventory.of(services().config)
     with failures_as(click.ClickException):
         _refuse_foreign(inventory, file, schedules)
@@ -52,8 +52,8 @@ def _refuse_foreign(
     if foreign := find_foreign(inventory, schedules, key_type):
         types = ", ".join(sorted(environment.type for environment in foreign.environments))
         raise click.ClickException(
-            f"{foreign.id} in {file} is of another environment ({types or 'of none'}) than "
-            f"TRIGGER_SECRET_KEY ({key_type or 'of none'}), which would take it over; "
+            f"{foreign.id} in {file} belongs to another environment ({types or 'none'}) than "
+            f"TRIGGER_SECRET_KEY ({key_type or 'unknown'}), which would take it over; "
             "nothing was made"
         )
 
@@ -61,7 +61,7 @@ def _refuse_foreign(
 def _restore(
     inventory: ScheduleInventory, schedule: Schedule
 ) -> Literal["new", "there", "refused"]:
-    """Make a schedule again, and say what became of it."""
+    """Make a schedule again, and show the result."""
     try:
         schedule_id, new = restore(inventory, schedule)
     except NotRestored as error:

@@ -13,8 +13,8 @@ settings = click.Group("config", help="The settings.")
 def check_config() -> None:
     """Show each setting, with secrets masked.
 
-    A name that looks like a setting and is none is warned of. Exits with 1 if any is missing or
-    wrong.
+    It warns of names that look like a setting but are none. Exits with 1 if any setting is missing
+    or wrong.
     """
     environ = read_environment()
     for doubt in find_doubts(environ):
@@ -28,7 +28,7 @@ def check_config() -> None:
 
 
 def _mask(name: str, value: object) -> str:
-    """Show of a URL all but the password and the options, of a secret only that it is there."""
+    """Return a URL without its password and options; of a secret only that it is set."""
     if not name.endswith("_url"):
         return "********"
     scheme, _, rest = str(value).partition("://")

@@ -1,4 +1,4 @@
-"""A table, as people read it."""
+"""A table for people to read."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 def table(*rows: Sequence[str]) -> list[str]:
     """Return the lines of a table; the first row is its headings.
 
-    What can't be printed is escaped: others may have set it, and it could draw on a terminal.
+    Text that can't be printed is escaped: others may have set it to control a terminal.
     """
     cells = [[_printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

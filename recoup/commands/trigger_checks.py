@@ -1,4 +1,4 @@
-"""What `recoup doctor` checks at Trigger.dev: its address, and of what environment the key is."""
+"""What `recoup doctor` checks at Trigger.dev: its address, and the key's environment."""
 
 import json
 import re
@@ -14,13 +14,13 @@ from recoup.trigger.outcome import InventoryFailed
 from recoup.trigger.schedule import SCHEDULE_ID
 
 WRONG_KEY = (
-    "it is of another environment or project, or, if the schedules are really gone, set "
-    "TRIGGER_TRUST_MISSING for their tasks to be deleted"
+    "it belongs to another environment or project; if the schedules are really gone, set "
+    "TRIGGER_TRUST_MISSING to delete their tasks"
 )
 
 
 def check_trigger(config: Config, stored: Sequence[str]) -> Iterator[Finding]:
-    """Check that Trigger.dev takes the key, and knows some of the schedules that tasks name."""
+    """Check that Trigger.dev accepts the key and knows some schedules that tasks name."""
     inventory = ScheduleInventory.of(config)
     found = _check_list(config, inventory)
     yield found
@@ -53,13 +53,13 @@ def _check_list(config: Config, inventory: ScheduleInventory) -> Finding:
 
 
 def _reason(error: requests.RequestException) -> str:
-    """Name what happened, without urllib3's words about how often it was tried."""
+    """Say what happened, without urllib3's words about retries."""
     cause = error.args[0] if error.args else ""
     return f"{type(error).__name__}: {getattr(cause, 'reason', cause)}"
 
 
 def _advise(config: Config, reason: str) -> str:
-    """Name the setting that says whom to trust, where the certificate isn't trusted."""
+    """Name the setting for certificate authorities, if the certificate isn't trusted."""
     if not re.search("self.signed certificate|unable to get local issuer", reason):
         return ""
     if config.ca_variable:
@@ -68,10 +68,10 @@ def _advise(config: Config, reason: str) -> str:
 
 
 def _check_environment(config: Config) -> Finding:
-    """Compare the environment that the key is of, by its prefix, with what it should be."""
-    found = config.trigger_key_environment or "no known one"
+    """Compare the key's environment, by its prefix, with TRIGGER_ENVIRONMENT."""
+    found = config.trigger_key_environment or "unknown"
     if config.trigger_environment is None:
-        text = f"the key's is {found}; set TRIGGER_ENVIRONMENT to have it checked"
+        text = f"the key's is {found}; set TRIGGER_ENVIRONMENT to check it"
         return Finding("note", "environment", text)
     if found != config.trigger_environment:
         text = f"TRIGGER_ENVIRONMENT is {config.trigger_environment}, but the key's is {found}"
@@ -80,9 +80,9 @@ def _check_environment(config: Config) -> Finding:
 
 
 def _check_stored(config: Config, inventory: ScheduleInventory, stored: Sequence[str]) -> Finding:
-    """Look up what tasks name: a key of another environment or project knows none of it."""
+    """Look up what tasks name: a key of another environment or project knows none of them."""
     if not stored:
-        return Finding("note", "schedules", "no enabled task names one that could be looked up")
+        return Finding("note", "schedules", "no enabled task names a schedule to look up")
     try:
         known = sum(bool(SCHEDULE_ID.fullmatch(id_) and inventory.get(id_)) for id_ in stored)
     except InventoryFailed as error:
@@ -92,5 +92,7 @@ def _check_stored(config: Config, inventory: ScheduleInventory, stored: Sequence
         return Finding("ok", "schedules", text)
     text = f"this key knows none of {len(stored)} that tasks name"
     if config.trigger_trust_missing:
-        return Finding("note", "schedules", f"{text}; by TRIGGER_TRUST_MISSING they are gone")
+        return Finding(
+            "note", "schedules", f"{text}; with TRIGGER_TRUST_MISSING they count as gone"
+        )
     return Finding("failed", "schedules", f"{text}; {WRONG_KEY}")

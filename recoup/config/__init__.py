@@ -1,6 +1,6 @@
 """Settings: read once from the environment, checked together, then frozen.
 
-Every setting is one line of `Config`; `.env.example` and the README's table describe them for
+Every setting is one line of `Config`. `.env.example` and `docs/settings.md` describe them for
 people. A variable that is set but empty counts as unset.
 """
 
@@ -22,23 +22,23 @@ from marshmallow.fields import Field
 from recoup.config import kinds, mistakes
 
 DEFAULT_DATABASE_URL = "sqlite:///instance/recoup.sqlite3"
-# It has `ON CONFLICT … DO NOTHING`; nothing else that is used is as new.
+# The first with `ON CONFLICT … DO NOTHING`, the newest feature that is used.
 OLDEST_SQLITE = (3, 24, 0)
-# With what a secret key of each begins.
+# The prefix of each environment's secret keys.
 TRIGGER_ENVIRONMENTS = {
     "dev": "tr_dev_",
     "staging": "tr_stg_",
     "prod": "tr_prod_",
     "preview": "tr_preview_",
 }
-# The first that is set counts, as requests has it; the last is what OpenSSL goes by.
+# The first that is set counts, as in requests; the last is OpenSSL's.
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 class ConfigError(click.ClickException):
-    """The environment can't be served with; the message names every problem, one a line.
+    """The configuration is not usable; the message has a line for every problem.
 
-    A click exception, so that each command, `flask run` included, shows just the message.
+    It is a click exception, so that each command, and `flask run` too, shows only the message.
     """
 
     def __init__(self, problems: dict[str, list[str]]) -> None:
@@ -79,7 +79,7 @@ class Config:
 
     @classmethod
     def load(cls, environ: Mapping[str, str | None] | None = None) -> "Config":
-        """Read `environ`, or the process's environment over a `.env` in the current folder.
+        """Read `environ`; by default the process's environment, and `.env` for what is not there.
 
         Raises:
             ConfigError: naming every variable that is missing or wrong.
@@ -95,29 +95,29 @@ class Config:
 
     @property
     def trigger_key_environment(self) -> str | None:
-        """Of which of `TRIGGER_ENVIRONMENTS` the secret key is, by its prefix; None: of none."""
+        """The secret key's environment in `TRIGGER_ENVIRONMENTS`, by its prefix; None: unknown."""
         prefixes = TRIGGER_ENVIRONMENTS.items()
         return next((n for n, p in prefixes if self.trigger_secret_key.startswith(p)), None)
 
     @property
     def ca_variable(self) -> str | None:
-        """Which of `CA_VARIABLES` counts; None: none is set."""
+        """The one of `CA_VARIABLES` that counts; None: none is set."""
         return next((name for name in CA_VARIABLES if getattr(self, name.lower())), None)
 
     @property
     def ca_bundle(self) -> str | None:
-        """The certificates that Trigger.dev's and Privy's are trusted by; None: the usual ones."""
+        """The file of trusted certificate authorities; None: the usual ones."""
         return self.ca_variable and getattr(self, self.ca_variable.lower())
 
 
 class _Relations(Schema):
-    """What holds between settings; what holds of each by itself is said by `Config`."""
+    """Rules between settings; those of single settings are in `Config`."""
 
     @validates_schema(skip_on_field_errors=False)
     def _check_sqlite(self, data: dict[str, Any], **kwargs: Any) -> None:
         used = data.get("DATABASE_URL", "").startswith("sqlite:")
         if used and sqlite3.sqlite_version_info < OLDEST_SQLITE:
-            text = f"needs SQLite 3.24 or newer, and this is {sqlite3.sqlite_version}."
+            text = f"needs SQLite 3.24 or newer; this is {sqlite3.sqlite_version}."
             raise ValidationError(text, "DATABASE_URL")
 
     @validates_schema(skip_on_field_errors=False)
@@ -131,11 +131,11 @@ class _Relations(Schema):
     def _check_branch(self, data: dict[str, Any], **kwargs: Any) -> None:
         preview = data.get("TRIGGER_SECRET_KEY", "").startswith(TRIGGER_ENVIRONMENTS["preview"])
         if preview and data.get("TRIGGER_PREVIEW_BRANCH", "wrong") is None:
-            text = "is required with a key of preview (tr_preview_…): the branch it is for."
+            text = "is required with a preview key (tr_preview_…): the branch of the environment."
             raise ValidationError(text, "TRIGGER_PREVIEW_BRANCH")
 
 
-# The kind of each, by its name in the environment.
+# The kind of each setting, by its name in the environment.
 SETTINGS: dict[str, Field[Any]] = {
     setting.name.upper(): cast(Any, setting.type).__metadata__[0] for setting in fields(Config)
 }
@@ -143,7 +143,7 @@ _Settings = _Relations.from_dict(SETTINGS)
 
 
 def _check(present: dict[str, str]) -> tuple[dict[str, list[str]], dict[str, Any]]:
-    """Return what is wrong with the values, and, if nothing is, what they mean."""
+    """Return the problems of the values, or, without any, the values in their types."""
     try:
         return {}, _Settings(unknown=EXCLUDE).load(present)
     except ValidationError as error:
@@ -151,15 +151,15 @@ def _check(present: dict[str, str]) -> tuple[dict[str, list[str]], dict[str, Any
 
 
 def find_doubts(environ: Mapping[str, str | None]) -> list[str]:
-    """Return a sentence for each name that looks like a setting and is none."""
+    """Return a sentence for each name that looks like a setting but is none."""
     return list(mistakes.find_doubts(environ, SETTINGS))
 
 
 def read_environment() -> dict[str, str | None]:
-    """Return `.env` of the current folder with the process's environment laid over it.
+    """Return the process's environment, and `.env` of the current folder for what is not there.
 
     Raises:
-        ConfigError: there is a `.env`, and it, or a line of it, can't be read.
+        ConfigError: `.env`, or a line of it, can't be read.
     """
     try:
         with open(".env", encoding="utf-8-sig") as file:
@@ -168,7 +168,7 @@ def read_environment() -> dict[str, str | None]:
         return dict(os.environ)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError({".env": [f"can't be read: {error}."]}) from None
-    # python-dotenv itself goes on without it.
+    # python-dotenv itself ignores such a line.
     wrong = [
         f"line {b.original.line} can't be read." for b in parse_stream(StringIO(text)) if b.error
     ]

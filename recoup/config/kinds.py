@@ -1,6 +1,6 @@
-"""The kinds of settings: what a variable's text means, and what is wrong with it.
+"""The kinds of settings: what a variable's text means, and which texts are invalid.
 
-No message quotes a value, as it may be a secret or hold one.
+No message quotes a value, because it may contain a secret.
 """
 
 import base64
@@ -22,16 +22,16 @@ _TYPE_ERRORS: dict[str, Any] = {"required": "is required.", "invalid": "is not v
 _NUMBER_ERRORS: dict[str, Any] = {"invalid": "must be a number."}
 _SWITCH_ERRORS: dict[str, Any] = {"invalid": "must be true or false."}
 _UUID_ERRORS: dict[str, Any] = {"invalid_uuid": "must be a UUID."}
-_ENCODE = "percent-encode what is special in a password, such as # as %23 and / as %2F."
+_ENCODE = "percent-encode special characters in a password, such as # as %23 and / as %2F."
 _UNUSABLE = f"is not valid; {_ENCODE}"
-_UNKNOWN_OPTION = f"has an option behind ? that Postgres doesn't know: take it out, or {_ENCODE}"
+_UNKNOWN_OPTION = f"has an option after ? that Postgres doesn't know: remove it, or {_ENCODE}"
 
 _printable = validate.Regexp(r"[\x21-\x7e]+\Z", error="must be printable ASCII without spaces.")
 _http_url = validate.URL(schemes={"http", "https"}, require_tld=False, error="must be a URL.")
 
 
 def secret() -> fields.String:
-    """Return a text that has to be set."""
+    """Return a required text."""
     return fields.String(required=True, validate=_printable, error_messages=_TYPE_ERRORS)
 
 
@@ -59,7 +59,7 @@ def seconds(default: float, low: float, high: float) -> fields.Float:
 
 
 def switch(default: bool) -> fields.Boolean:
-    """Return yes or no, in the usual words for them."""
+    """Return true or false."""
     return fields.Boolean(load_default=default, error_messages=_SWITCH_ERRORS)
 
 
@@ -69,13 +69,13 @@ def uuid() -> fields.UUID:
 
 
 def base_url(default: str) -> fields.String:
-    """Return the address of a service, which paths are put behind."""
+    """Return the address of a service, to which paths are added."""
     return fields.String(load_default=default, validate=_check_base_url)
 
 
 def _check_base_url(url: str) -> None:
     _check_url(url)
-    # What is put behind it would end up in the wrong place, and a user replace the secret key.
+    # A path would be added in the wrong place, and a user would replace the secret key.
     if re.search("[?#@]", url):
         raise ValidationError("must have no user, query or fragment.")
 
@@ -83,7 +83,7 @@ def _check_base_url(url: str) -> None:
 def _check_url(url: str) -> None:
     _http_url(url)
     try:
-        # It alone refuses the port 99999, which would be found when a worker starts.
+        # Only this refuses the port 99999, which would otherwise fail when a worker starts.
         requests.Request("GET", url).prepare()
     except ValueError:
         raise ValidationError("must be a URL.") from None
@@ -121,7 +121,7 @@ def _check_database_url(url: str) -> None:
 
 
 def _check_postgres_address(address: str) -> None:
-    """Refuse what libpq would fail on with a message that quotes it, the password included."""
+    """Refuse what libpq would reject with a message that quotes the password."""
     try:
         parts = conninfo_to_dict(f"postgresql://{address}")
     except (psycopg.Error, UnicodeDecodeError) as error:
@@ -131,7 +131,7 @@ def _check_postgres_address(address: str) -> None:
     if not numbers or "@" in str(parts.get("host", "")):
         raise ValidationError(_UNUSABLE)
     if re.search("[/@#]", str(parts.get("dbname", ""))):
-        raise ValidationError(f"must have one name, the database's, behind the host; {_ENCODE}")
+        raise ValidationError(f"must have only the database's name after the host; {_ENCODE}")
 
 
 def host() -> fields.String:
@@ -151,7 +151,7 @@ def _check_host(text: str) -> None:
 
 
 def certificates() -> fields.String:
-    """Return a file of certificates, or a folder of them that `openssl rehash` made; or none."""
+    """Return a file of certificates, or a folder made by `openssl rehash`, or none."""
     return fields.String(load_default=None, validate=_check_certificates)
 
 
@@ -178,5 +178,5 @@ class PublicKey(fields.Field[EllipticCurvePublicKey]):
         except ValueError:
             raise ValidationError("must be a public key in PEM, or base64 of it.") from None
         if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
-            raise ValidationError("must be a P-256 key, as Privy signs with ES256.")
+            raise ValidationError("must be a P-256 key, because Privy signs with ES256.")
         return key

@@ -1,4 +1,4 @@
-"""What looks like a mistake in an environment, though each value by itself might be meant."""
+"""Likely mistakes in an environment, though each value by itself is valid."""
 
 import difflib
 import re
@@ -9,9 +9,9 @@ from recoup.config.kinds import PublicKey
 
 # A name that begins with one of these is most likely meant for us.
 PREFIXES = ("RECOUP_", "TRIGGER_", "PRIVY_", "DATABASE_", "WEB_")
-# Of the test suite.
+# The test suite's.
 OTHERS = re.compile("RECOUP_(TEST|REQUIRE)_")
-# How alike two names have to be, where nothing else says that one is meant for the other.
+# How alike two names must be, if nothing else suggests that one is a misspelling.
 ALIKE = 0.9
 SUPABASE = ("SUPABASE_URL", "SUPABASE_KEY")
 
@@ -20,7 +20,7 @@ Settings = Mapping[str, Any]
 
 
 def find_problems(present: Environment, settings: Settings) -> dict[str, list[str]]:
-    """Return, by name, what can't be meant."""
+    """Return, by name, what is certainly a mistake."""
     problems = {
         name: [text]
         for name, kind in settings.items()
@@ -28,7 +28,7 @@ def find_problems(present: Environment, settings: Settings) -> dict[str, list[st
     }
     if "DATABASE_URL" not in present and (names := [name for name in SUPABASE if name in present]):
         problems["DATABASE_URL"] = [
-            f"is required where {names[0]} is set: the address of that database, postgresql://…, "
+            f"is required when {names[0]} is set: the address of that database, postgresql://…, "
             "which Supabase shows under Connect."
         ]
     return problems
@@ -36,16 +36,16 @@ def find_problems(present: Environment, settings: Settings) -> dict[str, list[st
 
 def _find_wrapping(value: str) -> str | None:
     if value != value.strip():
-        return "has blanks at an end: take them out."
+        return "has spaces at an end: remove them."
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-        return "is in quotes: take them out (`docker --env-file` keeps them)."
+        return "is in quotes: remove them (`docker --env-file` keeps them)."
     return None
 
 
 def find_misspelt(
     present: Environment, settings: Settings, problems: Mapping[str, list[str]]
 ) -> dict[str, list[str]]:
-    """Return the problems of settings that are missing, with the name that may be meant for it."""
+    """Return the problems of missing settings, each with the name that is perhaps a misspelling."""
     unknown = {name: name for name in present if name not in settings}
     return {
         name: [*problems[name], f"{like[0]} is set: is it meant for this?"]
@@ -55,7 +55,7 @@ def find_misspelt(
 
 
 def find_doubts(environ: Environment, settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each name that looks like a setting and is none."""
+    """Yield a sentence for each name that looks like a setting but is none."""
     for name in sorted(name for name, value in environ.items() if value):
         if name in settings or OTHERS.match(name):
             continue

@@ -13,14 +13,14 @@ from recoup.database.connection import Row, execute, fetch, is_postgres
 
 
 class _Position(int):
-    """Which of a call's values belongs here; it stands among the parameters of a query."""
+    """A placeholder among the parameters of a query: which of a call's values belongs here."""
 
 
 class Statement:
-    """Decorates a function that builds a query, and runs what it has built.
+    """Decorates a function that builds a query, and runs the built query.
 
-    The function is called with a placeholder for each value of a call: once for each number of
-    them, on SQLite and on Postgres.
+    The function is called with a placeholder for each value. That happens once for each number of
+    values, on SQLite and on Postgres.
     """
 
     def __init__(self, build: Callable[..., peewee.BaseQuery]) -> None:

@@ -1,8 +1,8 @@
-"""The database: one way to run a statement, and what can come of it.
+"""The database: the one way to run a statement, and how that can fail.
 
 A thread takes a connection from the pool with its first statement and gives it back with
 `release()`: before every network call, and at the end of each request, command or sweep.
-Each statement commits by itself, so nothing is held open while somebody else is waited for.
+Each statement commits by itself, so nothing is held open while the thread waits for others.
 """
 
 import sqlite3
@@ -32,15 +32,15 @@ FAILURES = (peewee.PeeweeException, MaxConnectionsExceeded, psycopg.Error, sqlit
 
 
 class DatabaseFailed(Exception):
-    """The database did not do what it was asked to; the cause is chained."""
+    """The database did not run a statement; the cause is chained."""
 
 
 class ConstraintFailed(DatabaseFailed):
-    """A foreign key or a unique constraint stood against a statement."""
+    """A foreign key or a unique constraint forbade a statement."""
 
 
 class AnswerLost(DatabaseFailed):
-    """The statement was sent, and whether it was or will be carried out is not known."""
+    """The statement was sent; nobody knows whether it was or will be carried out."""
 
 
 def connect(config: Config) -> peewee.Database:
@@ -58,11 +58,11 @@ def fetch(sql: str, *params: object) -> list[Row]:
 def execute(sql: str, *params: object) -> int:
     """Run one statement and commit it; return how many rows it touched.
 
-    `sql` has the database's own mark for a parameter, or `?` on either database.
+    `sql` has the database's own placeholder for a parameter, or `?` on either database.
 
     Raises:
-        ConstraintFailed: a foreign key or unique constraint is against it.
-        AnswerLost: it may have been carried out, or be yet.
+        ConstraintFailed: a foreign key or unique constraint forbids it.
+        AnswerLost: it may have been carried out, or may still be.
         DatabaseFailed: anything else; it was not carried out.
     """
     return _run(sql, params, lambda cursor: int(cursor.rowcount))
@@ -71,7 +71,7 @@ def execute(sql: str, *params: object) -> int:
 def execute_both(first: Bound, second: Bound) -> int:
     """Run on SQLite two statements in one transaction; return how many rows the first touched.
 
-    The second is left out where that is none.
+    If that is none, the second is not run.
 
     Raises:
         DatabaseFailed: neither was carried out.
@@ -93,17 +93,17 @@ def _run(sql: str, params: tuple[object, ...], outcome: Callable[[Any], T]) -> T
     except peewee.IntegrityError as error:
         raise ConstraintFailed(str(error)) from error
     except FAILURES as error:
-        error.args = (explain(error),)  # in the log too, where the cause is told
+        error.args = (explain(error),)  # the log shows it, too
         kind = AnswerLost if _answer_is_lost(error) else DatabaseFailed
-        release()  # it may be lost, and the thread's next statement needs one that isn't
+        release()  # it may be lost, and the thread's next statement needs a good one
         raise kind(str(error)) from error
 
 
 def _answer_is_lost(error: Exception) -> bool:
-    """Whether a statement was sent and the server has not said what became of it.
+    """Whether a statement was sent and the server has not said how it ended.
 
-    What Postgres says has an SQLSTATE, and so has a pooler's word that it lost the server;
-    SQLite is no server.
+    An answer of Postgres has an SQLSTATE, and so does a pooler's message that it lost the server.
+    SQLite is not a server.
     """
     said = sqlstate(error)
     unknown = said is None or said.startswith("08") or said == "40003"

@@ -1,6 +1,6 @@
-"""What SQLite and Postgres say differently, as peewee expressions.
+"""What differs between SQLite and Postgres, as peewee expressions.
 
-Each is of the database that is connected when it is made.
+Each is for the database that is connected when the expression is made.
 """
 
 from typing import Any
@@ -27,14 +27,14 @@ def clock_plus(seconds: Any) -> peewee.Node:
 
 
 def instant(value: peewee.ColumnBase) -> peewee.ColumnBase:
-    """An instant that another program may have written, to compare with another such.
+    """An instant that another program may have written, in a form that can be compared.
 
-    On SQLite their text may carry an offset, and then doesn't compare as it reads.
+    On SQLite its text may have an offset, and then the order of the texts is not that of the times.
     """
     return value if is_postgres() else fn.julianday(value)
 
 
 def is_same(left: peewee.Node, right: peewee.Node) -> peewee.Expression:
     """Whether two values are equal or both null."""
-    # SQLite knows the standard's words since 3.39 only.
+    # SQLite has the standard's words only since 3.39.
     return peewee.Expression(left, "IS NOT DISTINCT FROM" if is_postgres() else "IS", right)

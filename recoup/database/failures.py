@@ -1,22 +1,22 @@
-"""What an operator is told of a database that fails: no name of it, and what to do."""
+"""What an operator reads when the database fails: what to do, and no part of DATABASE_URL."""
 
 import re
 
-# What the drivers say, and a sentence for it.
+# What the drivers say, and our sentence for it.
 _SENTENCES = {
     "Connection refused": "Connection refused: nothing listens there; start the database, or "
     "correct host and port in DATABASE_URL",
-    "failed to resolve host|could not translate host": "its host is not known here; correct it in "
-    "DATABASE_URL",
-    "timeout expired": "it can't be reached in time; is the host in DATABASE_URL right, and is no "
-    "firewall in between?",
+    "failed to resolve host|could not translate host": "the host's name is not known; "
+    "correct it in DATABASE_URL",
+    "timeout expired": "it can't be reached in time; check the host in DATABASE_URL, and firewalls",
     "password authentication failed|no password supplied|no such user|role .* does not exist": "it "
-    "refuses the user or the password; correct them in DATABASE_URL, with what is special in them "
-    "percent-encoded, such as # as %23",
-    "database .* does not exist|no such database": "it has no database of the name in DATABASE_URL",
-    "unable to open database file": "unable to open database file: it isn't there, or this user "
-    "may not; `recoup db upgrade` makes it; with three slashes in DATABASE_URL it is sought below "
-    "the current folder, with four below /",
+    "refuses the user or the password; correct them in DATABASE_URL, and percent-encode special "
+    "characters in them, such as # as %23",
+    "database .* does not exist|no such database": "it has no database with the "
+    "name in DATABASE_URL",
+    "unable to open database file": "unable to open database file: it doesn't exist, or this user "
+    "may not open it; `recoup db upgrade` makes it. With three slashes in DATABASE_URL the path "
+    "begins in the current folder, with four at /",
     "file is not a database": "file is not a database: DATABASE_URL names another kind of file",
 }
 
@@ -24,8 +24,8 @@ _SENTENCES = {
 def explain(error: Exception) -> str:
     """Return in one line what is wrong and, where that is known, what to do.
 
-    What a driver puts in quotes may be any part of DATABASE_URL, unless it is the server's word
-    on a statement, which has an SQLSTATE.
+    What a driver puts in quotes may be a part of DATABASE_URL, unless it is the server's answer to
+    a statement, which has an SQLSTATE.
     """
     text = " ".join(str(error).split())
     if isinstance(error, OSError) or getattr(getattr(error, "orig", error), "sqlstate", None):

@@ -1,6 +1,6 @@
-"""The guard: triggers on the host's table that record each task whose row goes without us.
+"""The guard: triggers on the host's table that record each task whose row others delete.
 
-On Postgres it is the operator's choice; on SQLite `upgrade()` makes it with the tables.
+On Postgres the operator may turn it on. On SQLite `upgrade()` makes it with the tables.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ DROP FUNCTION IF EXISTS public.recoup_guard();
 
 
 class Guard(NamedTuple):
-    """Whether anything of it is there, and what is wrong with that, a sentence each."""
+    """Whether any part of it exists, and a sentence for each fault."""
 
     is_on: bool
     faults: list[str]
@@ -34,7 +34,7 @@ class Guard(NamedTuple):
 
 
 def turn_on() -> None:
-    """Make the guard, or make it whole again; a guard that is whole is left alone.
+    """Make the guard, or mend it; a guard that is whole is left alone.
 
     Raises:
         DatabaseFailed: with the reason; nothing was changed.
@@ -44,7 +44,7 @@ def turn_on() -> None:
 
 
 def turn_off() -> None:
-    """Remove the guard; what it has recorded stays, and is collected.
+    """Remove the guard; its records stay, and are still collected.
 
     Raises:
         DatabaseFailed: with the reason; nothing was changed.
@@ -64,7 +64,7 @@ def _run(script: str) -> None:
 
 
 def look() -> Guard:
-    """Return what there is of the guard.
+    """Return the state of the guard.
 
     Raises:
         peewee.PeeweeException: the database can't be asked.
@@ -98,7 +98,7 @@ SELECT tgname, tgenabled IN ('O', 'A') FROM pg_trigger
 WHERE tgrelid = to_regclass('public.scheduled_actions')
   AND tgfoid = to_regprocedure('public.recoup_guard()')
 """
-# A definer who doesn't own the table needs a right to it, and to be above its row level security.
+# A definer who doesn't own the table needs the right to insert, and to bypass row level security.
 FUNCTION = """
 SELECT prosrc, prosecdef AND t.oid IS NOT NULL AND (
     rolsuper OR pg_has_role(proowner, relowner, 'USAGE')

@@ -1,4 +1,4 @@
-"""What a deletion asks of the database about its mark; as `queries.py` does about the rest."""
+"""The queries of a deletion about its mark; `queries.py` has the others."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from recoup.database.connection import is_postgres
 from recoup.database.expressions import clock, clock_plus, instant
 from recoup.database.models import TaskDeletion
 
-# Longer than any lease: that is the deadline, 60 seconds at the most, and a margin of 15.
+# Longer than any lease, which is the deadline (60 seconds at most) and a margin of 15.
 LONGEST_LEASE_SECONDS = 120
 
 
@@ -30,12 +30,12 @@ def place_mark(
 
 
 def has_expired() -> peewee.Expression:
-    """Whether a mark is free to be taken over, as an expression.
+    """Whether a mark may be taken over, as an expression.
 
-    SQLite's clock is the machine's, and may be set back. A lease that then ends further ahead
-    than any lease can was given before that, and counts as over, or the mark would stand until
-    the clock is there again. This is as safe where its owner still works as any lease that has
-    run out: see `recoup.deletion.staged`.
+    SQLite's clock is the machine's, and may be set back. A lease that ends further ahead than any
+    lease can was given before that. It counts as over; otherwise the mark would stand until the
+    clock is there again. If the owner still works, this is as safe as any lease that has run out:
+    see `recoup.deletion.staged`.
     """
     over: peewee.Expression = TaskDeletion.lease_expires_at <= clock()
     if is_postgres():
@@ -107,7 +107,7 @@ def old_doubts(age_seconds: Node, limit: Node) -> peewee.BaseQuery:
 
 
 def _is_old_doubt(age_seconds: Node) -> peewee.Expression:
-    """Whether a doubt is so old, and nobody else is looking at it; `age_seconds` below zero."""
+    """Whether a doubt is that old and nobody looks at it; `age_seconds` is below zero."""
     old: peewee.Expression = TaskDeletion.doubtful_since <= clock_plus(age_seconds)
     return old & has_expired()
 
@@ -121,7 +121,7 @@ def remove_mark(task_id: Node, token: Node) -> peewee.BaseQuery:
 
 @Statement
 def expired_marks(limit: Node) -> peewee.BaseQuery:
-    # By the bare column, SQLite would read its whole index rather than sort the few it needs.
+    # By the bare column, SQLite would read its whole index instead of sorting the few rows.
     return (
         TaskDeletion.select(TaskDeletion.task)
         .where(has_expired(), ~is_doubtful())

@@ -117,8 +117,8 @@ class ScheduledAction(_Model):
 class TaskDeletion(peewee.Model):
     """The mark of a deletion that is under way; see `recoup.deletion.staged`.
 
-    `doubtful_since`: when nobody knew any more what Trigger.dev did; see `recoup.deletion.doubt`.
-    `token` is its owner's; `requested_by` is an account, or null for an operator.
+    `doubtful_since`: since when the deletion is in doubt; see `recoup.deletion.doubt`.
+    `token`: the owner's; `requested_by`: an account, or null for an operator.
     """
 
     task = peewee.ForeignKeyField(
@@ -136,9 +136,9 @@ class TaskDeletion(peewee.Model):
 
 
 class OrphanedSchedule(peewee.Model):
-    """A task whose row went without us, and what its row named; see `recoup.deletion.guard`.
+    """A task whose row others deleted, and what the row named; see `recoup.deletion.guard`.
 
-    `due_at`: when to try next; `attempts`: how often that has begun.
+    `due_at`: when to try next; `attempts`: how many tries have begun.
     """
 
     id = peewee.AutoField()
@@ -154,7 +154,7 @@ class OrphanedSchedule(peewee.Model):
 
 
 class OrphanCollector(peewee.Model):
-    """The lease of whoever collects orphans: one row at the most."""
+    """The lease of the worker that collects orphans: at most one row."""
 
     id = peewee.IntegerField(primary_key=True)
     token = UUIDField()

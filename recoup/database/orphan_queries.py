@@ -1,4 +1,4 @@
-"""What the guard's collection asks of the database; as `queries.py` does for a deletion."""
+"""The queries of the guard's collection; `queries.py` has those of a deletion."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ LONGEST_PAUSE_SECONDS = 3600
 
 
 def _is_past(moment: Any, longest: float) -> peewee.Expression:
-    """Whether an instant of ours is over, which is never further ahead than `longest` seconds.
+    """Whether an instant of ours has passed. It is never further ahead than `longest` seconds.
 
-    One that is, on SQLite, was noted before the machine's clock was set back.
+    On SQLite, one that is further ahead was written before the machine's clock was set back.
     """
     over: peewee.Expression = moment <= clock()
     return over if is_postgres() else over | (moment > clock_plus(longest))
@@ -44,7 +44,7 @@ def forget_own_orphan(task_id: Node) -> peewee.BaseQuery:
 
 @Statement
 def due_orphans(limit: Node) -> peewee.BaseQuery:
-    # By the bare column, SQLite would read its whole index rather than sort the few it needs.
+    # By the bare column, SQLite would read its whole index instead of sorting the few rows.
     record = OrphanedSchedule
     return (
         record.select(

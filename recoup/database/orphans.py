@@ -1,4 +1,4 @@
-"""The statements of the guard's collection; as `statements.py` has those of a deletion."""
+"""The statements of the guard's collection; `statements.py` has those of a deletion."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from recoup.database.statements import count_rows, seconds_between
 
 
 class Orphan(NamedTuple):
-    """A record: what the row named, how often it was tried, and its age when it was listed."""
+    """A record: the schedule that the row named, the tries so far, and its age when listed."""
 
     record_id: int
     task_id: str
@@ -17,12 +17,12 @@ class Orphan(NamedTuple):
 
 
 def record_orphan(task_id: str, seconds: float) -> None:
-    """Have the task's key cancelled in so many seconds, if there is no row then."""
+    """Have the task's key cancelled after these seconds, if there is no row by then."""
     queries.record_orphan.execute(task_id, seconds)
 
 
 def due_orphans(limit: int) -> list[Orphan]:
-    """Return the records whose time has come, the longest due first."""
+    """Return the records that are due, the longest due first."""
     return [
         Orphan(record_id, str(task), schedule, attempts, seconds_between(orphaned_at, now))
         for record_id, task, schedule, attempts, orphaned_at, now in queries.due_orphans.fetch(
@@ -32,7 +32,7 @@ def due_orphans(limit: int) -> list[Orphan]:
 
 
 def claim_orphan(orphan: Orphan, pause_seconds: float) -> bool:
-    """Count a try that begins now, and put the next off; False if somebody else was faster."""
+    """Count a try that begins now, and set the next; False if somebody else was faster."""
     return queries.claim_orphan.execute(orphan.record_id, orphan.attempts, pause_seconds) == 1
 
 
@@ -42,17 +42,17 @@ def forget_orphan(orphan: Orphan) -> None:
 
 
 def hasten_orphans() -> None:
-    """Make all records due that were tried in vain."""
+    """Make all records due whose last try failed."""
     queries.hasten_orphans.execute()
 
 
 def count_orphans() -> tuple[int, float]:
-    """Return how many records there are, and for how many seconds there has been the oldest."""
+    """Return how many records there are, and the age of the oldest in seconds."""
     return count_rows(queries.count_orphans)
 
 
 def hold_collection(token: str, lease_seconds: float) -> bool:
-    """Take or renew the lease of the one who collects; False if another has it."""
+    """Take or renew the collector's lease; False if another has it."""
     return queries.hold_collection.execute(token, lease_seconds) == 1
 
 

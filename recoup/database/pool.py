@@ -1,4 +1,4 @@
-"""One pool of connections a process, to SQLite or to Postgres, with each wait bounded."""
+"""A pool of connections for each process, to SQLite or Postgres, with each wait bounded."""
 
 import peewee
 

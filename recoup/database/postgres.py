@@ -22,23 +22,23 @@ from recoup.database.session import (
 )
 
 MAX_LIFETIME_SECONDS = 1800
-# After each such time in which one was not needed, one is closed; the last stays. A short time, as
+# If a connection was not needed for so long, one is closed; the last stays. This is short, because
 # other processes may have too few.
 MAX_IDLE_SECONDS = 1
 
-# It warns at each refused attempt; the request or sweep that fails for it says so.
+# It warns at each refused attempt. The request or sweep that fails says so anyway.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 
 class NoConnection(peewee.PeeweeException):
-    """No connection was to be had in time, so nothing was sent."""
+    """No connection was available in time, so nothing was sent."""
 
 
 class PostgresDatabase(peewee.PostgresqlDatabase):
     """peewee's database on psycopg's pool.
 
-    peewee holds a lock while it connects. Who waited for a connection inside it would keep the
-    others from giving theirs back, so it is taken from the pool before.
+    peewee holds a lock while it connects. A thread that waited for a connection inside this lock
+    would keep others from giving theirs back. So the connection is taken from the pool before.
     """
 
     def __init__(self, url: str, size: int, *, most_waiting: int, prepare: str) -> None:
@@ -52,14 +52,14 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
             self.database,
             connection_class=Session,
             kwargs=SETTINGS,
-            # One at first, or two would be opened for who comes first.
+            # One at first; otherwise two would be opened for the first thread.
             min_size=1,
             max_size=1,
             open=False,
             configure=self._configure,
             check=self._check,
             timeout=waits.WAIT_SECONDS,
-            # It keeps who has waited in vain, with all that the thread had, until it can connect.
+            # A pool keeps each thread that waited in vain, with its locals, until it can connect.
             max_waiting=self._most_waiting,
             max_lifetime=MAX_LIFETIME_SECONDS,
             max_idle=MAX_IDLE_SECONDS,
@@ -74,7 +74,7 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
             NoConnection: why the server gives none, or that all are in use.
         """
         if self.is_closed():
-            self._pool.open()  # with the first connection, and so after any fork
+            self._pool.open()  # with the first connection, so after any fork
             try:
                 with counts.hold("recoup_connections_waiting"):
                     self._taken.session = self._pool.getconn()
@@ -93,19 +93,19 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
         self._pool.putconn(conn)
 
     def close_idle(self) -> None:
-        """Have other connections in the place of all that there are, once they are given back."""
+        """Replace all connections, each once it is given back."""
         self._pool.drain()
 
     def close_all(self) -> None:
-        """Close the pool; no other thread may have a connection. The next use opens another."""
+        """Close the pool; no other thread may have a connection. The next use opens a new pool."""
         self.close()
         self._pool.close()
         self._pool = self._make_pool()
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
-        """Run a statement; once more, in another session, where that is safe.
+        """Run a statement; if that fails and is safe, once more in another session.
 
-        It is where the session refused it, and for a SELECT whose session was lost while idle.
+        It is safe if the session refused it, and for a SELECT whose session was lost while idle.
         """
         was_idle = self.is_closed()
         try:
@@ -113,7 +113,7 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
         except peewee.DatabaseError as error:
             if not self._is_over(error):
                 raise
-            self.close_idle()  # others of its time may be no better
+            self.close_idle()  # others of the same age may be no better
             may_repeat = was_idle and sql.lstrip().startswith("SELECT")
             if self.in_transaction() or not (may_repeat or sqlstate(error) in REFUSED):
                 raise
@@ -125,22 +125,22 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
             raise first from None
 
     def _is_over(self, error: peewee.DatabaseError) -> bool:
-        """Whether this thread's session is of no more use; it is then closed."""
+        """Whether this thread's session can't be used any more; it is then closed."""
         session: Session = self.connection()  # type: ignore[no-untyped-call]
         if sqlstate(error) in REFUSED | SHUT_DOWN:
             session.close()
         return session.closed
 
     def rollback(self) -> None:
-        """Roll back, but for a lost connection: to say so would hide why it was lost."""
+        """Roll back, except on a lost connection: that error would hide why it was lost."""
         if not self.connection().closed:  # type: ignore[no-untyped-call]
             super().rollback()
 
     def _configure(self, session: Session) -> None:
-        """Let a new session prepare statements where it keeps them.
+        """Let a new session prepare statements, if it keeps them.
 
-        A pooler in transaction mode, such as Supabase's on port 6543, runs one client's statement
-        in the session in which another has prepared one of the same name.
+        A pooler in transaction mode, such as Supabase's on port 6543, may run a client's statement
+        in a session where another client has prepared one with the same name.
         """
         if self._prepare == "on" or (self._prepare == "auto" and session.is_the_servers_own()):
             session.prepare_threshold = PREPARE_AFTER
@@ -148,7 +148,7 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
     def _check(self, session: Session) -> None:
         """Refuse a connection of the pool that the server has hung up on, without asking it.
 
-        An idle connection has nothing to read but the news of its end.
+        An idle connection has something to read only if it has ended.
         """
         poll = select.poll()
         poll.register(session.fileno(), select.POLLIN)
@@ -159,6 +159,6 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
 
 
 def _grow(pool: ConnectionPool[Session]) -> None:
-    """Open a connection for threads that wait; the pool itself does it when one begins to."""
+    """Open a connection for threads that wait; the pool does so only when a wait begins."""
     if pool.get_stats()["requests_waiting"]:
         pool.check()

@@ -1,7 +1,7 @@
-"""What a deletion asks of the database: each statement's query, built once; see `statements.py`.
+"""The queries of a deletion, each built once; `statements.py` runs them.
 
-Each function is called with a placeholder for each value. The database's clock, and what else
-differs between SQLite and Postgres, is in `expressions.py`.
+Each function is called with a placeholder for each value. `expressions.py` has the database's clock
+and whatever else differs between SQLite and Postgres.
 """
 
 import peewee
@@ -17,7 +17,7 @@ from recoup.database.scope import may_act_for
 @Statement
 def find_key(key_hash: Node) -> peewee.BaseQuery:
     expires_at = AccountApiKey.expires_at
-    # Null where another program has written no instant, which then counts as over.
+    # Null if another program has written something else, which then counts as over.
     valid = expires_at.is_null() | (instant(expires_at) > instant(clock()))
     return (
         AccountApiKey.select(AccountApiKey.id, AccountApiKey.account, valid)

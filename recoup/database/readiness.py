@@ -1,4 +1,4 @@
-"""Would the database let a deletion be finished? Asked before one is begun.
+"""Would the database let a deletion be finished? This is checked before one begins.
 
 On Postgres the tables are the host's, and so are the rights: a deletion that can't be finished
 would cost a schedule and keep the row.
@@ -11,13 +11,13 @@ from recoup.database.connection import FAILURES, database, is_postgres, release
 from recoup.database.models import MODELS, ScheduledAction, column_names, table_name
 from recoup.database.rights import fetch_rows, find_refusals
 
-# How long a look counts that found nothing wrong; longer than the sweep's pause.
+# How long a check without problems is valid; longer than the sweep's pause.
 GOOD_SECONDS = 60
 UNREACHABLE = "The database can't be reached."
 
 
 class Readiness:
-    """What is known of the problems of this process's database. Threads share it."""
+    """The known problems of this process's database. Threads share it."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -26,9 +26,9 @@ class Readiness:
         self._rehearse = False
 
     def refresh(self) -> list[str]:
-        """Look for problems now, and return what is known.
+        """Look for problems now, and return those that are known.
 
-        Where the database can't be reached, nothing new is.
+        If the database can't be reached, nothing new is known.
         """
         problems = find_problems()
         if problems != [UNREACHABLE]:
@@ -39,7 +39,7 @@ class Readiness:
         return self._problems
 
     def problems(self, task_id: str) -> list[str]:
-        """Return what keeps this task's deletion from being finished, a sentence each."""
+        """Return a sentence for each problem that stands against deleting this task."""
         if time.monotonic() > self._good_until:
             with self._lock:
                 if time.monotonic() > self._good_until:
@@ -50,7 +50,7 @@ class Readiness:
 
 
 def find_problems() -> list[str]:
-    """Return what keeps every deletion from being finished, a sentence each."""
+    """Return a sentence for each problem that stands against every deletion."""
     try:
         missing = missing_from_schema()
         if missing:
@@ -61,7 +61,7 @@ def find_problems() -> list[str]:
 
 
 def missing_from_schema() -> list[str]:
-    """Return what the database lacks of the tables and columns that are used here.
+    """Return the tables and columns that the database lacks.
 
     Raises:
         peewee.PeeweeException: the database can't be asked.
@@ -80,7 +80,7 @@ def missing_from_schema() -> list[str]:
 def _existing_columns(table: str) -> set[str]:
     if not is_postgres():
         return {column.name for column in database.get_columns(table)}
-    # Not from the information schema, which has only what the role has a right to.
+    # Not from the information schema, which shows only what the role has a right to.
     return {name for (name,) in fetch_rows(EXISTING_COLUMNS, table)}
 
 
@@ -91,7 +91,7 @@ WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
 
 
 def _host_may_refuse() -> bool:
-    """Whether triggers of the host's see a task's deletion, and may stop it."""
+    """Whether the host has triggers that may stop a task's deletion."""
     query = POSTGRES_TRIGGERS if is_postgres() else SQLITE_TRIGGERS
     return bool(fetch_rows(query))
 
@@ -108,7 +108,7 @@ WHERE type = 'trigger' AND tbl_name = 'scheduled_actions' AND name NOT LIKE 'rec
 
 
 def rehearse(task_id: str) -> str | None:
-    """Delete the row and take it back at once; return what stands against it, if anything."""
+    """Delete the row and take that back at once; return what stands against it, if anything."""
     try:
         with database.atomic() as transaction:
             query = ScheduledAction.delete()  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What on Postgres stands against a deletion, by what the server's catalog says."""
+"""What stands against a deletion on Postgres, by the server's catalog."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from recoup.database.models import (
     table_name,
 )
 
-# What the statements of a deletion and a recovery read.
+# The columns that the statements of a deletion and a recovery read.
 READ: dict[Any, tuple[str, ...]] = {
     AccountApiKey: ("account", "expires_at", "id", "key_hash"),
     AccountEmail: ("account_id", "email", "updated_at"),
@@ -24,7 +24,7 @@ OWN: tuple[Any, ...] = OWN_MODELS
 
 
 def find_refusals() -> list[str]:
-    """Return what the server would refuse the role, a sentence each."""
+    """Return a sentence for each thing that the server would refuse the role."""
     return [
         *(f"The role lacks {lack}." for lack in _lacking_rights()),
         *(f"Row level security hides rows from this role in {t}." for t in _hidden_tables()),
@@ -34,7 +34,7 @@ def find_refusals() -> list[str]:
 
 
 def _lacking_rights() -> list[str]:
-    """Return the rights that the role lacks; those that were granted by column count."""
+    """Return the rights that the role lacks; rights granted by column count too."""
     wanted = [(table_name(ScheduledAction), "", "DELETE")]
     for model, columns in READ.items():
         wanted += [(table_name(model), column, "SELECT") for column in columns]
@@ -65,12 +65,12 @@ def _read_only() -> list[str]:
     [(setting,)] = fetch_rows("SELECT current_setting('transaction_read_only')")
     if setting != "on":
         return []
-    database.close_idle()  # one that was opened in a read-only time stays so
+    database.close_idle()  # a session that began in a read-only time stays read-only
     return ["The session is read-only."]
 
 
 def _forbidding_keys() -> list[str]:
-    """Return the host's foreign keys to a task that neither cascade nor let go."""
+    """Return the host's foreign keys that keep a task from being deleted."""
     return [name for (name,) in fetch_rows(FORBIDDING_KEYS)]
 
 

@@ -11,8 +11,9 @@ def may_act_for(
 ) -> peewee.Expression:
     """Whether the account `caller` may act for `account`, as an expression.
 
-    It may for itself, for an account it shares an organization with, and, as a member of
-    `admin_organization`, for everybody. One subquery and not two, as Postgres plans it faster.
+    It may act for itself and for accounts that share an organization with it. A member of
+    `admin_organization` may act for everybody. It is one subquery, not two, because Postgres plans
+    that faster.
     """
     mine, theirs = AccountOrganization.alias("mine"), AccountOrganization.alias("theirs")
     shared = theirs.select(theirs.id).where(

@@ -1,4 +1,4 @@
-"""One connection to Postgres: when it may be opened, and how long it is waited for."""
+"""A connection to Postgres: when it may be opened, and how long a thread waits for it."""
 
 import time
 from contextlib import suppress
@@ -9,30 +9,30 @@ from psycopg.pq import TransactionStatus
 
 from recoup.database import waits
 
-# A server that has refused a connection is not asked for another one before.
+# After a refused connection, the server is not asked for another one for so long.
 REFUSED_SECONDS = 0.5
 SETTINGS: dict[str, Any] = {
     "application_name": "recoup",
     "autocommit": True,
-    # The least that psycopg knows; below `WAIT_SECONDS`, for those who wait to hear why.
+    # The least that psycopg accepts. It is below `WAIT_SECONDS`, so that waiting threads hear why.
     "connect_timeout": 2,
     "prepare_threshold": None,  # until it is known to be safe; see `_configure` of the pool
-    # A firewall forgets a connection that is idle for minutes; one that it forgot is given up.
+    # A firewall forgets connections that are idle for minutes. Such a connection is given up.
     "keepalives_idle": 30,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 2000,  # milliseconds
 }
-# A statement that has run so often in a session is prepared there.
+# A statement is prepared in a session once it has run there this often.
 PREPARE_AFTER = 5
-# Refused by this session, for being read-only or for what it has prepared; nothing was done.
+# Refused by the session, because it is read-only or has prepared another; nothing was done.
 REFUSED = {"25006", "0A000", "26000"}
 # Behind a pooler the connection may outlive its session.
 SHUT_DOWN = {"57P01", "57P02", "57P03"}
 
 
 def sqlstate(error: Exception) -> str | None:
-    """Return what Postgres calls an error, be it psycopg's or peewee's; None: it said nothing."""
+    """Return Postgres' code for an error of psycopg or peewee; None: it gave none."""
     code: str | None = getattr(getattr(error, "orig", error), "sqlstate", None)
     return code
 
@@ -40,12 +40,12 @@ def sqlstate(error: Exception) -> str | None:
 class Session(psycopg.Connection[tuple[Any, ...]]):
     """Waits for no statement longer than `WAIT_SECONDS`, or its own *patience*.
 
-    Measured here and not by `statement_timeout`, as a pooler may refuse that or hand it on to
-    other clients; and a server that is frozen can't measure it.
+    This is measured here and not with `statement_timeout`. A pooler may refuse that or pass it on
+    to other clients, and a frozen server can't measure it.
     """
 
     patience: float | None = None
-    # Why the server refuses connections, and until when none is asked for.
+    # Why the server refused a connection, and until when it is not asked again.
     refusal = ""
     _refused_until = 0.0
     _opened: "ClassVar[list[Session]]" = []
@@ -53,7 +53,7 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
 
     @classmethod
     def connect(cls, *args: Any, **kwargs: Any) -> Self:
-        """Connect, unless the server has refused to a moment ago."""
+        """Connect, unless the server has refused a connection a moment ago."""
         if time.monotonic() < cls._refused_until:
             raise psycopg.OperationalError(cls.refusal)
         try:
@@ -71,14 +71,14 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
         return [session for session in cls._opened if not session.closed]
 
     def is_the_servers_own(self) -> bool:
-        """Whether no pooler stands between, which greets with a number of its own."""
+        """Whether this is a direct connection: a pooler reports a process id of its own."""
         [(pid,)] = self.execute("SELECT pg_backend_pid()").fetchall()
         return bool(pid == self.info.backend_pid)
 
     def yield_place(self) -> None:
-        """Close, once for each refusal, unless it is the last one.
+        """Close this connection, once for each refusal, unless it is the last one.
 
-        Where the server grants too few, another process may have none; it asks now, and we not.
+        If the server grants too few, another process may have none. It can get this one.
         """
         if Session._to_yield and len(self._all_open()) > 1:
             Session._to_yield = False

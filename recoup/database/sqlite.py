@@ -1,4 +1,4 @@
-"""SQLite: peewee's pool, with turns for those who write and an end to each wait."""
+"""SQLite: peewee's pool. Writers take turns, and each wait has an end."""
 
 import sqlite3
 import time
@@ -21,16 +21,16 @@ PRAGMAS = {
     "busy_timeout": 0,
     "foreign_keys": 1,
     "journal_mode": "wal",
-    # A mark must outlive a power cut, or a schedule could be gone with nobody knowing.
+    # A mark must outlive a power cut. Otherwise a schedule could be gone without a trace.
     "synchronous": "full",
 }
 
 
 class SQLiteDatabase(PooledSqliteDatabase):
-    """Has the threads of a process take turns to write, and not all ask for the lock at once."""
+    """Lets the threads of a process take turns to write, instead of competing for the lock."""
 
     def __init__(self, path: str, size: int) -> None:
-        # A file that isn't there is an error, and not a new database; see `make_file`.
+        # A missing file is an error, and does not make a new database; see `make_file`.
         super().__init__(  # type: ignore[no-untyped-call]
             f"file:{quote(str(Path(path).absolute()))}?mode=rw",
             pragmas=PRAGMAS,
@@ -43,7 +43,7 @@ class SQLiteDatabase(PooledSqliteDatabase):
         self._turn = RLock()
 
     def make_file(self) -> None:
-        """Make the file, and its folder, if they aren't there.
+        """Make the file and its folder, if they are missing.
 
         Raises:
             OSError: it can't be made.
@@ -53,7 +53,7 @@ class SQLiteDatabase(PooledSqliteDatabase):
         path.touch()
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
-        """Run a statement; one that writes, when its turn has come."""
+        """Run a statement; if it writes, wait for this thread's turn."""
         if sql.lstrip().startswith("SELECT"):
             return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
         with self.turn():
@@ -62,7 +62,7 @@ class SQLiteDatabase(PooledSqliteDatabase):
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Take this thread's turn to write, for a statement or for those of a transaction."""
-        # Before the turn, or those who have connections would wait for the turn, and it for them.
+        # Before the turn: else threads with connections would wait for the turn, and it for them.
         self.connection()  # type: ignore[no-untyped-call]
         if not self._turn.acquire(timeout=waits.WAIT_SECONDS):
             raise peewee.OperationalError("database is locked")
@@ -75,8 +75,8 @@ class SQLiteDatabase(PooledSqliteDatabase):
 class _Cursor(sqlite3.Cursor):
     """Asks for the file's lock often, until it has it or `WAIT_SECONDS` are over.
 
-    SQLite itself lets whoever finds its lock taken sleep and try again, for longer each time: the
-    lock lies idle, and some wait for very long.
+    SQLite itself sleeps between tries, longer each time. Then the lock lies idle, and some threads
+    wait very long.
     """
 
     def execute(self, sql: str, parameters: Any = ()) -> Self:

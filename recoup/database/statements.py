@@ -1,8 +1,9 @@
-"""The statements of a deletion: a function each, which may raise `DatabaseFailed`.
+"""The statements of a deletion. Each is a function that may raise `DatabaseFailed`.
 
 They run with every request, so their queries, in `queries.py` and `mark_queries.py`, are built
-once; everything else uses the models as usual. To add one, write its query there, with an argument
-for each value that comes with a call, and here, under the same name, the function that runs it:
+only once. All other code uses the models as usual. To add a statement, write its query there, with
+an argument for each value of a call. Then write the function that runs it here, under the same
+name:
 
     @Statement
     def remove_mark(task_id: Node, token: Node) -> peewee.BaseQuery:
@@ -13,8 +14,8 @@ for each value that comes with a call, and here, under the same name, the functi
     def remove_mark(task_id: str, token: str) -> bool:
         return mark_queries.remove_mark.execute(task_id, token) == 1
 
-`tests/database/test_plans.py` then asks for its plan. Values go in unconverted: ids are canonical
-UUID text, which both databases take for their own type.
+`tests/database/test_plans.py` then asks for its plan. Values are not converted: ids are canonical
+UUID text, which both databases accept for their own type.
 """
 
 from datetime import datetime
@@ -106,7 +107,7 @@ def take_over_mark(task_id: str, token: str, lease_seconds: float) -> bool:
 
 
 def take_over_doubt(task_id: str, token: str, lease_seconds: float) -> bool:
-    """Put our token on a doubtful mark, which then is one like any other."""
+    """Put our token on a doubtful mark, which is then no longer doubtful."""
     return mark_queries.take_over_doubt.execute(task_id, token, lease_seconds) == 1
 
 
@@ -116,20 +117,20 @@ def turn_doubtful(task_id: str, token: str) -> bool:
 
 
 def claim_doubt(task_id: str, token: str, age_seconds: float, lease_seconds: float) -> bool:
-    """Put our token on a doubt of that age that nobody looks at; it stays a doubt."""
+    """Put our token on a doubt that is this old and that nobody looks at; it stays a doubt."""
     return mark_queries.claim_doubt.execute(task_id, token, -age_seconds, lease_seconds) == 1
 
 
 def go_forward(task_id: str, token: str, lease_seconds: float) -> bool:
-    """End the doubt of our mark, for the deletion to be completed; False if it isn't ours."""
+    """End the doubt of our mark, to complete the deletion; False if it is no longer ours."""
     return mark_queries.go_forward.execute(task_id, token, lease_seconds) == 1
 
 
 def remove_task(task_id: str, schedule_id: str | None, token: str) -> bool:
     """Delete the row, and by cascade its mark, if the mark and the schedule are still ours.
 
-    The guard records no row that goes in this way. Its trigger on Postgres is told; the one on
-    SQLite can't be, so what it has recorded is taken back, in the same transaction.
+    The guard keeps no record of such a row. On Postgres its trigger is told. On SQLite it can't be,
+    so its record is removed in the same transaction.
     """
     if is_postgres():
         return queries.remove_task.execute(task_id, schedule_id, token) == 1
@@ -148,36 +149,36 @@ def expired_marks(limit: int) -> list[str]:
 
 
 def old_doubts(age_seconds: float, limit: int) -> list[str]:
-    """Return the tasks of doubts of that age that nobody looks at, the oldest first."""
+    """Return the tasks whose doubts are this old and that nobody looks at, the oldest first."""
     return [str(row[0]) for row in mark_queries.old_doubts.fetch(-age_seconds, limit)]
 
 
 def count_marks() -> tuple[int, float]:
-    """Return how many deletions are in the middle, and how many seconds ago the oldest began.
+    """Return how many deletions have begun and not ended, and the age of the oldest in seconds.
 
-    The seconds are 0 without any, and after the clock was set back behind the oldest.
+    The age is 0 without any, and if the clock was set back to before the oldest.
     """
     return count_rows(mark_queries.count_marks)
 
 
 def count_doubts() -> tuple[int, float]:
-    """Return how many deletions are in doubt, and for how many seconds the oldest has been."""
+    """Return how many deletions are in doubt, and the age of the oldest doubt in seconds."""
     return count_rows(mark_queries.count_doubts)
 
 
 def count_rows(statement: Statement) -> tuple[int, float]:
-    """Return how many rows there are, and how many seconds old the oldest is; 0 without any."""
+    """Return how many rows there are, and the age of the oldest in seconds; 0 without any."""
     [(count, oldest, now)] = statement.fetch()
     return count, seconds_between(oldest, now) if count else 0.0
 
 
 def seconds_between(earlier: object, later: object) -> float:
-    """Return the seconds between two instants as the database gave them; never less than 0."""
+    """Return the seconds between two of the database's instants; never less than 0."""
     return max((_instant(later) - _instant(earlier)).total_seconds(), 0.0)
 
 
 def sample_schedules(task_id: str, limit: int) -> list[str]:
-    """Return schedules that enabled tasks name, but for this one's; other ones each time."""
+    """Return schedules that other enabled tasks name; different ones each time."""
     rows = queries.sample_schedules.fetch(task_id, str(uuid4()), limit)
     if len(rows) < limit:
         rows = queries.sample_schedules.fetch(task_id, str(UUID(int=0)), limit)

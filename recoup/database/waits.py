@@ -1,4 +1,4 @@
-"""How long the database is waited for."""
+"""How long to wait for the database."""
 
 # Each single wait (for a free connection, a lock, an answer) ends after this long.
 WAIT_SECONDS = 3

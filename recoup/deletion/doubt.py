@@ -1,9 +1,9 @@
 """Doubts: deletions of which Trigger.dev may have cancelled the schedule without saying so.
 
-The row was kept, and its mark says since when there is the doubt. A new request takes such a mark
-over at once. Otherwise Trigger.dev is asked, when it can have nothing in hand any more: where the
-task still has a schedule it is whole, and the mark goes; where it has none, the deletion is
-completed. Where Trigger.dev can't be asked, the doubt stays for the next look.
+The row was kept, and its mark says since when it is in doubt. A new request takes such a mark
+over at once. Otherwise the sweep asks Trigger.dev, once all earlier requests must have ended
+there. If the task still has a schedule, it is whole and the mark goes. If it has none, the
+deletion is completed. If Trigger.dev can't be asked, the doubt stays for the next look.
 """
 
 from recoup import log
@@ -21,12 +21,12 @@ SETTLING_SECONDS = 60
 
 
 def settle(deleter: Deleter, task_id: str) -> None:
-    """Look what became of a doubtful deletion, and complete it or leave the task whole.
+    """Ask how a doubtful deletion ended, and complete it or leave the task whole.
 
     Notes as `state` what the task is now: `kept`, `deleted`, or `overtaken` by another.
 
     Raises:
-        DeletionInDoubt: it can't be told yet.
+        DeletionInDoubt: it is not known yet.
         DeletionUnfinished, DatabaseFailed: the mark stays for the next try.
     """
     mark = Mark(task_id, Origin.EXPIRED)

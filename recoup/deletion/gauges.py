@@ -1,4 +1,4 @@
-"""What of the database is shown to Prometheus: the same for every worker."""
+"""Metrics that are read from the database, so every worker shows the same."""
 
 import logging
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from recoup.database.connection import DatabaseFailed
 
 
 class Marks(Collector):
-    """Marks, doubts and orphans; while the database can't be asked, nothing but that."""
+    """Marks, doubts and orphans; or only that the database can't be asked."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Read them."""
@@ -39,12 +39,12 @@ class Marks(Collector):
         )
         yield _gauge(
             "recoup_orphans",
-            "Tasks whose rows went without us, and whose schedules are yet to be looked for.",
+            "Tasks whose rows others deleted, and whose schedules are still to be cancelled.",
             waiting,
         )
         yield _gauge(
             "recoup_oldest_orphan_seconds",
-            "How long ago the oldest of these rows went; 0 without any.",
+            "How long ago the oldest of these rows was deleted; 0 without any.",
             oldest_orphan,
         )
 

@@ -1,11 +1,11 @@
-"""Collecting orphans: tasks whose rows went without us, as the guard has recorded them.
+"""Collecting orphans: tasks whose rows others deleted, as the guard has recorded them.
 
-Whatever schedule such a task has left is cancelled, by the rules of a deletion, and the record is
-forgotten; where that fails, it stays for the next try, for as long as it takes. A record whose
-row is there again is forgotten too: the row was put back, or its delete was stopped.
+Any schedule that such a task has left is cancelled by the rules of a deletion. Then the record is
+removed. If that fails, the record stays for the next try, for as long as it takes. If the row is
+there again, because it was put back or its delete was stopped, the record is removed too.
 
-A cascade may leave thousands, and other programs share the key's rate limit; so one worker
-collects at a time, in rounds, and sends its requests as slowly as the inventory does.
+A cascade may leave thousands, and other programs share the key's rate limit. So one worker collects
+at a time, in rounds, and sends its requests as slowly as the inventory does.
 """
 
 import logging
@@ -24,17 +24,17 @@ from recoup.deletion.staged import Deleter
 from recoup.trigger.cancellation import CancelFailed, Cancellation
 from recoup.trigger.inventory import SECONDS_BETWEEN_REQUESTS
 
-# The pause after a try in vain, doubled each time.
+# The pause after a failed try; it doubles each time.
 FIRST_PAUSE_SECONDS = 30
 LONGEST_PAUSE_SECONDS = 3600
-# After so many in a row Trigger.dev is not well, and the others are left for later.
+# After this many failures in a row Trigger.dev is not well. The others are left for later.
 MOST_FAILURES = 5
 
 
 def collect(deleter: Deleter, seconds: float) -> Iterator[Settled]:
-    """Try records that are due, each once and the longest due first, if nobody else does now.
+    """Try the records that are due, each once, the longest due first; unless another worker does.
 
-    None is begun after so many `seconds`.
+    None is begun after `seconds`.
 
     Raises:
         DatabaseFailed: the records can't be asked for.
@@ -60,10 +60,10 @@ def collect(deleter: Deleter, seconds: float) -> Iterator[Settled]:
 
 
 def _collect_one(deleter: Deleter, orphan: Orphan, cancellation: Cancellation) -> None:
-    """Cancel what schedules an orphan has left, and forget it.
+    """Cancel the schedules that an orphan has left, and remove its record.
 
-    Notes as `state` what became of it: `cancelled`, `gone` (there were none), `kept` (its row is
-    there again) or `overtaken` by another; and as `waited` how many seconds it was an orphan.
+    Notes as `state` how it ended: `cancelled`, `gone` (there were none), `kept` (its row is there
+    again) or `overtaken` by another; and as `waited` for how many seconds it was an orphan.
 
     Raises:
         OrphanWaiting, DatabaseFailed: the record stays for the next try.
@@ -89,7 +89,7 @@ def _cancel(deleter: Deleter, cancellation: Cancellation) -> str:
         note_report(report, report.reason)
         log.note(state="waiting")
         raise OrphanWaiting(report.reason) from error
-    report.missing = False  # who deleted the row may have cancelled, too
+    report.missing = False  # whoever deleted the row may have cancelled too
     note_report(report)
     log.note(level=logging.WARNING if report.unproven or report.foreign else logging.INFO)
     return "cancelled" if report.cancelled else "gone"

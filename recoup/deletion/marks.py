@@ -1,6 +1,6 @@
-"""The mark of a deletion that is under way, as the one who works under it sees it.
+"""The mark of a deletion that is under way, as its owner sees it.
 
-A statement whose answer was lost is sent once more, which is safe: it counts for one token only.
+A statement whose answer was lost is sent once more. That is safe: it applies to one token only.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ class Origin(Enum):
     """How we came by a mark."""
 
     PLACED = "placed"
-    # Its owner may have cancelled, and died: the deletion only goes forward.
+    # Its owner may have cancelled and died: the deletion only goes forward.
     EXPIRED = "expired"
-    # Trigger.dev may have cancelled: without more knowledge, the doubt stays.
+    # Trigger.dev may have cancelled: unless more becomes known, the doubt stays.
     DOUBTFUL = "doubtful"
 
 
@@ -34,7 +34,7 @@ class Mark:
 
 
 def acquire(task_id: str, requested_by: str | None, lease_seconds: float) -> Mark | None:
-    """Mark the task, or take over a mark that nobody works under; None if somebody does.
+    """Mark the task, or take over a mark without a living owner; None if it has one.
 
     Raises:
         TaskNotFound: there is no such task any more.
@@ -70,9 +70,9 @@ def _place(mark: Mark, requested_by: str | None, lease_seconds: float) -> bool:
 
 
 def _was_removed(mark: Mark) -> bool:
-    """Whether the mark was there and is gone now.
+    """Whether the mark was there and is now removed.
 
-    Where there is none to remove, one may come yet, from a server that was given up.
+    If there is none to remove, one may still come, from a server that we gave up on.
     """
     try:
         return statements.remove_mark(mark.task_id, mark.token)
@@ -84,7 +84,7 @@ def remove(mark: Mark) -> bool:
     """Take our mark off the task; False if it is no longer ours.
 
     Raises:
-        DeletionUnfinished: it may stand.
+        DeletionUnfinished: the mark may still stand.
     """
     statement = partial(statements.remove_mark, mark.task_id, mark.token)
     return _insist(statement, partial(_is_unmarked, mark.task_id))
@@ -94,15 +94,15 @@ def turn_doubtful(mark: Mark) -> bool:
     """Leave the task in doubt; False if the mark is no longer ours.
 
     Raises:
-        DeletionUnfinished: the mark may stand as it was.
+        DeletionUnfinished: the mark may still stand as it was.
     """
     statement = partial(statements.turn_doubtful, mark.task_id, mark.token)
-    # If somebody has taken it over meanwhile, the doubt is theirs to settle.
+    # If another has taken the mark over meanwhile, it settles the doubt.
     return _insist(statement, lambda: True)
 
 
 def _insist(statement: Callable[[], bool], was_done: Callable[[], bool]) -> bool:
-    """Run a statement that says whether it did something, again if its answer was lost."""
+    """Run a statement that returns whether it did something; again if its answer was lost."""
     try:
         try:
             return statement()

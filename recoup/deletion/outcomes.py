@@ -1,4 +1,4 @@
-"""How a deletion can end other than well; and who asks for it."""
+"""How a deletion can fail, and who asks for it."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ class AccessDenied(Exception):
 
 
 class DeletionNotPossible(Exception):
-    """The database would not let a deletion be finished; nothing was begun."""
+    """The database would not let the deletion be finished; nothing was begun."""
 
 
 class DeletionRolledBack(Exception):
@@ -20,19 +20,19 @@ class DeletionRolledBack(Exception):
 
 
 class DeletionInDoubt(Exception):
-    """The row is kept; Trigger.dev may have cancelled without saying so, and will be asked."""
+    """The row is kept; Trigger.dev may have cancelled without saying so, and is asked later."""
 
 
 class DeletionUnfinished(Exception):
-    """The mark stands, or may; where it does, the deletion is completed without anyone asking."""
+    """The mark stands, or may; if it does, the deletion is completed automatically."""
 
 
 class OrphanWaiting(Exception):
-    """The schedule of a task that is gone may be there still; it is tried again."""
+    """The schedule of a task that is gone may still be there; it is tried again."""
 
 
 class DeletionPending(Exception):
-    """Another deletion of the task did not come to an end within the deadline."""
+    """Another deletion of the task did not end within the deadline."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Deletions that were left in the middle, found by their expired marks and completed."""
+"""Recovery: completes deletions that were left in the middle and whose marks have expired."""
 
 from recoup import log
 from recoup.database import statements
@@ -11,7 +11,7 @@ from recoup.deletion.staged import Deleter, MarkLost
 def recover(deleter: Deleter, task_id: str) -> bool:
     """Complete a deletion whose mark has expired; False if somebody else does.
 
-    Notes as `state` what became of it: `deleted`, or `overtaken` by another.
+    Notes as `state` how it ended: `deleted`, or `overtaken` by another.
 
     Raises:
         DeletionUnfinished, DatabaseFailed: the mark stays for the next try.

@@ -1,4 +1,4 @@
-"""The task that a deletion is asked for, if there is one and the caller may delete it."""
+"""Finds the task to delete, if the caller may delete it."""
 
 from recoup import log
 from recoup.database import statements
@@ -7,7 +7,7 @@ from recoup.deletion.outcomes import AccessDenied, Caller, TaskNotFound
 
 
 def find_in_scope(task_id: str, caller: Caller | None) -> str | None:
-    """Return the schedule that the task names; no caller is the operator, who may do all.
+    """Return the schedule that the task names. Without a caller it is an operator, who may do all.
 
     Raises:
         TaskNotFound, AccessDenied, DatabaseFailed
@@ -29,12 +29,12 @@ def find_in_scope(task_id: str, caller: Caller | None) -> str | None:
 
 
 def note_row(row: Task | Standing) -> None:
-    """Note whose task it is, and of its title, which is the customer's own, only the length."""
+    """Note whose task it is, and the length of its title; the title itself is private."""
     log.note(owner=row.owner, title_length=row.title_length)
 
 
 def note_request(standing: Standing | None) -> None:
-    """Note of a deletion that is taken up again whose task it is, and who had asked for it."""
+    """Note, for a deletion that is tried again, whose task it is and who had asked for it."""
     if standing:
         note_row(standing)
         log.note(account=standing.requested_by)

@@ -1,4 +1,4 @@
-"""One try at something that was left in the middle: its line in the log, and its count."""
+"""One try to settle what was left in the middle, with its line in the log and its count."""
 
 import logging
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from recoup.trigger.cancellation import CancelReport
 
 
 class Settled(NamedTuple):
-    """What became of one task: its `state` as in the log, and why it is not settled, if so."""
+    """The result for one task: its `state` as in the log, and why it is not settled, or None."""
 
     task_id: str
     state: str
@@ -21,7 +21,7 @@ class Settled(NamedTuple):
 def try_one(event: str, task_id: str, work: Callable[[], object]) -> Settled:
     """Do the work on a task, and write a line whose event is `recovery`, `doubt` or `orphan`.
 
-    `work` notes the `state` that it has come to.
+    `work` notes the `state` that it reached.
     """
     reason = None
     with log.record(event, task=task_id) as notes:
@@ -41,7 +41,7 @@ def try_one(event: str, task_id: str, work: Callable[[], object]) -> Settled:
 
 
 def note_report(report: CancelReport, reason: str | None = None) -> None:
-    """Note how the cancels went, and why they failed; what is not so is left out of the line."""
+    """Note how the cancels went, and why they failed; false values are left out of the line."""
     refused = "unproven key" if reason and report.unproven else None
     log.note(
         upstream_statuses=report.upstream_statuses,

@@ -6,9 +6,9 @@
 3. *Finish*: the row is deleted, and the mark with it by cascade. Or *roll back*: the mark is
    removed, and the task is what it was, as nothing of it was changed.
 
-A mark under which a schedule was cancelled, or may have been by an owner that died, only goes
-forward, or stays for the next try. Where Trigger.dev may have acted without saying so, the mark
-turns doubtful instead of being removed; see `recoup.deletion.doubt`.
+Once a schedule was cancelled, or may have been by an owner that died, the deletion only goes
+forward, or its mark stays for the next try. If Trigger.dev may have acted without saying so, the
+mark turns doubtful instead of being removed; see `recoup.deletion.doubt`.
 """
 
 import logging
@@ -36,18 +36,18 @@ from recoup.http.deadline import Deadline
 from recoup.trigger.cancel import TriggerSchedules
 from recoup.trigger.cancellation import CancelFailed, Cancellation, CancelReport
 
-# How far the machines' work may lag behind a deadline before another takes over.
+# How far a machine may lag behind its deadline before another takes over.
 LEASE_MARGIN_SECONDS = 15
 POLL_SECONDS = 0.05
-# With less time left no cancel is begun: its answer would come too late to be heard.
+# With less time left no cancel is begun: its answer would come too late.
 SHORTEST_CANCEL_SECONDS = 0.5
-# A task that names no schedule may be about to get one: its key is cancelled once more after that.
+# A task that names no schedule may be about to get one. So its key is cancelled again after this.
 SECOND_LOOK_SECONDS = 60
-# So many other tasks' schedules are asked for, to prove the key.
+# How many other tasks' schedules are looked up, to prove the key.
 WITNESSES = 5
 
 
-# What is kept of who deleted what, of the notes that there are.
+# The notes that the audit keeps.
 AUDITED = ("task", "owner", "title_length", "account", "key", "schedule", "request_id", "command")
 
 
@@ -65,12 +65,12 @@ class Deleter:
         self._deadline_seconds = deadline_seconds
 
     def delete(self, task_id: str, caller: Caller | None) -> None:
-        """Delete a task and cancel its schedules; no caller is the operator, who may do all.
+        """Delete a task and cancel its schedules; without a caller, as an operator, who may do all.
 
         Raises:
             TaskNotFound, AccessDenied, DeletionNotPossible: nothing was changed.
             DeletionRolledBack, DeletionPending: this call has changed nothing.
-            DeletionInDoubt: the row is as it was, and the doubt settles by itself.
+            DeletionInDoubt: the row is as it was, and the doubt settles automatically.
             DeletionUnfinished: the deletion will be completed later.
             DatabaseFailed: before anything was changed.
         """
@@ -87,13 +87,13 @@ class Deleter:
             except (TaskNotFound, DeletionPending, DatabaseFailed) as error:
                 if not cancellation.report.has_begun:
                     raise
-                # We had the mark, and who took it over completes what we had begun.
+                # We had the mark. Whoever took it over completes what we had begun.
                 if isinstance(error, TaskNotFound):
                     return log.note(state="deleted")
                 raise DeletionUnfinished from error
 
     def begin(self, task_id: str, schedule_id: str | None) -> Cancellation:
-        """Return the cancelling of a task's schedules, to be done within the deadline from now."""
+        """Return a cancellation of a task's schedules, whose deadline begins now."""
 
         def others() -> list[str]:
             try:
@@ -112,7 +112,7 @@ class Deleter:
             raise DeletionNotPossible(" ".join(problems))
 
     def _acquire(self, task_id: str, requested_by: str | None, cancellation: Cancellation) -> Mark:
-        """Stage the deletion; where another one is under way, wait for what becomes of it."""
+        """Stage the deletion; if another one is under way, wait for its end."""
         while cancellation.deadline.left() > SHORTEST_CANCEL_SECONDS:
             log.note(step="stage")
             mark = marks.acquire(task_id, requested_by, self.lease_seconds)
@@ -128,7 +128,7 @@ class Deleter:
             time.sleep(POLL_SECONDS)
 
     def carry_out(self, mark: Mark, cancellation: Cancellation) -> None:
-        """Cancel and finish; once more where another program gave the row a new schedule.
+        """Cancel and finish; again if another program gave the row a new schedule.
 
         Raises:
             MarkLost: somebody else is completing the deletion.
@@ -142,12 +142,12 @@ class Deleter:
             if standing.token != mark.token:
                 raise MarkLost
             if standing.schedule_id == cancellation.schedule_id:
-                # Nothing stands against deleting the row, and it is there: a trigger of the host's.
+                # Nothing forbids the delete, but the row is still there: a trigger of the host's.
                 raise DeletionUnfinished("the database did not delete the row")
             cancellation.schedule_id = standing.schedule_id
 
     def _finish(self, mark: Mark, schedule_id: str | None) -> Standing | None:
-        """Delete the row, if it names that schedule; return where it stands, if it is there."""
+        """Delete the row, if it names that schedule; return its standing, if it is still there."""
         log.note(step="finish")
         try:
             if not schedule_id:
@@ -157,9 +157,9 @@ class Deleter:
                 return None
             standing = statements.find_standing(mark.task_id)
             if standing is None:
-                # It went without us; without the guard nobody knows what it named in the end.
+                # Others deleted it. Without the guard nobody knows what it named at the end.
                 orphans.record_orphan(mark.task_id, SECOND_LOOK_SECONDS)
-                marks.remove(mark)  # SQLite without foreign keys leaves it.
+                marks.remove(mark)  # SQLite without foreign keys leaves the mark.
             return standing
         except DatabaseFailed as error:
             raise DeletionUnfinished from error
@@ -173,14 +173,14 @@ class Deleter:
         except CancelFailed as error:
             note_report(report, report.reason)
             raise self._give_up(mark, report) from error
-        # What an earlier owner, or a doubt, has cancelled is no alarm.
+        # An earlier owner, or the attempt in doubt, may have cancelled it: no alarm.
         report.missing = report.missing and mark.origin is Origin.PLACED
         note_report(report)
         alarming = report.missing or report.unproven or report.foreign
         log.note(level=logging.WARNING if alarming else logging.INFO)
 
     def _give_up(self, mark: Mark, report: CancelReport) -> Exception:
-        """Undo what can be undone, and return what to tell of it."""
+        """Undo what can be undone, and return the exception to raise."""
         if mark.origin is Origin.EXPIRED or report.cancelled:
             return DeletionUnfinished(report.reason)
         log.note(step="roll back")

@@ -1,6 +1,6 @@
-"""What settles by itself: a look, now and again, for all that was left in the middle.
+"""The sweep: settles automatically what was left in the middle.
 
-Each worker does it about every `SWEEP_SECONDS`, and `recoup tasks recover` does it at once.
+Each worker sweeps about every `SWEEP_SECONDS`. `recoup tasks recover` sweeps at once.
 """
 
 import random
@@ -20,7 +20,7 @@ from recoup.deletion.staged import Deleter
 
 SWEEP_SECONDS = 30.0
 MOST_PER_SWEEP = 100
-# However many orphans there are, what else was left in the middle has its turn again.
+# However many orphans there are, the other deletions get their turn again after this.
 COLLECTING_SECONDS = 20
 
 
@@ -29,10 +29,10 @@ def sweep(
 ) -> Iterator[Settled]:
     """Try each deletion that was left in the middle once, and each orphan; the oldest first.
 
-    `most`: how many of the former; `seconds`: how long orphans are collected.
+    `most`: how many deletions of each kind; `seconds`: for how long orphans are collected.
 
     Raises:
-        DatabaseFailed: they can't be looked for, or could not be completed.
+        DatabaseFailed: they can't be listed, or could not be completed.
     """
     problems = deleter.readiness.refresh()
     if problems:
@@ -57,7 +57,7 @@ def start_sweeper(deleter: Deleter) -> None:
 
 
 def _sweep_forever(deleter: Deleter) -> None:
-    # The workers of one server start together, and should not ask together.
+    # The workers of a server start together, but should not ask together.
     pause = random.uniform(0, 1)
     while True:
         time.sleep(pause)

@@ -1,4 +1,4 @@
-"""The demo: the service against a stand-in of Trigger.dev, with no account needed.
+"""The demo: the service with a stand-in for Trigger.dev, so that no account is needed.
 
-The tests speak to the same stand-in, and its faults are for them.
+The tests use the same stand-in, and its faults are for them.
 """

@@ -1,4 +1,4 @@
-"""The answers of Trigger.dev that are always the same, and its refusal of too many requests."""
+"""Trigger.dev's constant answers, and its rate limiter's refusal."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +10,7 @@ RATE_LIMIT = 750
 RATE_WINDOW = 10.0
 
 SERVER_ERROR = json_answer(500, {"error": "Something went wrong, please try again."})
-# What it says of a database that failed, or lost the connection after it had committed.
+# Its answer if its database failed, or if the connection was lost after a commit.
 DATABASE_ERROR = json_answer(422, {"error": "Internal Server Error"})
 NOT_FOUND = json_answer(404, {"error": "Schedule not found"})
 BAD_KEY = json_answer(401, {"error": "Invalid or Missing API Key"})
@@ -23,13 +23,13 @@ NO_KEY = problem_answer(
         "error": "No authorization header provided",
     }
 )
-# The real routes say so in the body alone: a DELETE without an id looks like a success.
+# The real routes say so only in the body: a DELETE without an id looks like a success.
 WRONG_METHOD = json_answer(200, {"status": 405, "body": "Method Not Allowed"})
-# What the web framework says of a route that can't be read from, and of an error none caught.
+# The web framework's answers to a GET of a write-only route, and to an uncaught error.
 NO_LOADER = json_answer(400, {"message": "Unexpected Server Error"})
 CRASHED = Answer(500, b"Unexpected Server Error", {"content-type": TEXT})
 HEALTHY = Answer(200, b"OK", {"content-type": "text/plain;charset=UTF-8"})
-# The web server's own, before any route.
+# The web server's own answers, before any route.
 HEAD_TOO_LARGE = Answer(431, b"", {"connection": "close"}, "none")
 
 
@@ -50,7 +50,7 @@ def moved(location: str) -> Answer:
 
 
 def rate_headers() -> Mapping[str, str]:
-    """Return the rate limiter's headers on what it lets through; the reset is in unix ms."""
+    """Return the rate limiter's headers for what it lets through; the reset is in unix ms."""
     return {
         "x-ratelimit-limit": str(RATE_LIMIT),
         "x-ratelimit-remaining": str(RATE_LIMIT - 1),
@@ -59,7 +59,7 @@ def rate_headers() -> Mapping[str, str]:
 
 
 def too_many(reset_in_seconds: float) -> Answer:
-    """Return the rate limiter's refusal; there is no Retry-After on it."""
+    """Return the rate limiter's refusal; it has no Retry-After."""
     reset = now_ms(reset_in_seconds)
     detail = (
         f"Rate limit exceeded 0/{RATE_LIMIT} requests remaining. "
@@ -72,7 +72,7 @@ def too_many(reset_in_seconds: float) -> Answer:
         "detail": detail,
         "reset": reset,
         "limit": RATE_LIMIT,
-        # Counted on below zero; the header and the words stop there.
+        # The count goes below zero; the header and the words stop at 0.
         "remaining": -1,
         "secondsUntilReset": reset_in_seconds,
         "error": detail,

@@ -1,14 +1,14 @@
-"""Whether a cron expression is one to Trigger.dev, and what it says of one that isn't.
+"""Whether a cron expression is valid for Trigger.dev, and the error if it isn't.
 
-Mirrors CronPattern, apps/webapp/app/v3/schedules.ts, and version 4 of cron-parser, which it
-asks. `L` and `#`, that the latter knows besides, are refused here.
+Mirrors CronPattern, apps/webapp/app/v3/schedules.ts, and version 4 of cron-parser, which that uses.
+`L` and `#`, which cron-parser also knows, are refused here.
 """
 
 import re
 
 PREDEFINED = {"@yearly", "@monthly", "@weekly", "@daily", "@hourly"}
 
-# The least and the greatest value of each field, and the letters and signs that it may have.
+# The least and greatest value of each field, and the letters and signs that it allows.
 FIELDS = [
     (0, 59, r"[,*\d/-]+"),
     (0, 23, r"[,*\d/-]+"),
@@ -25,7 +25,7 @@ NAMES = {
 
 
 def check_cron(expression: str) -> None:
-    """Raise `ValueError` with the words of Trigger.dev unless the expression is right."""
+    """Raise `ValueError` with Trigger.dev's words unless the expression is valid."""
     if len(expression.split(" ")) > len(FIELDS):
         raise ValueError("CRON expressions with seconds are not allowed")
     if not expression:
@@ -33,7 +33,7 @@ def check_cron(expression: str) -> None:
     if expression in PREDEFINED:
         return
     values = expression.split()
-    # Fields that are left out are the first ones.
+    # If fields are missing, it is the first ones.
     for index, value in enumerate(values, len(FIELDS) - len(values)):
         _check_field(index, value)
 

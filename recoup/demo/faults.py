@@ -1,4 +1,4 @@
-"""What may go wrong between a request and its answer, each fault as a short script."""
+"""Faults: what may go wrong between a request and its answer, each as a short script."""
 
 import socket
 import struct
@@ -10,13 +10,13 @@ from typing import Literal
 from recoup.demo.answers import DATABASE_ERROR, SERVER_ERROR, page, too_many
 from recoup.demo.messages import JSON, Answer
 
-# On and 0 seconds: closing throws away what was not sent and resets the connection.
+# On, with 0 seconds: closing discards unsent data and resets the connection.
 LINGER_RESET = struct.pack("ii", 1, 0)
 
 
 @dataclass
 class Exchange:
-    """A request that waits for its answer, and all that may be done with it.
+    """A request that waits for its answer, and what may be done with it.
 
     *perform* does what the request asks and returns the real answer; *stopping* is set when the
     stand-in stops; *keep_alive* is False once the connection is to be closed.
@@ -28,16 +28,16 @@ class Exchange:
     keep_alive: bool = True
 
     def answer(self, act: bool = True) -> Answer:
-        """Return the real answer, or a 500 where nothing was done: a success would be a lie."""
+        """Return the real answer, or a 500 if nothing was done: a success would be a lie."""
         return self.perform() if act else SERVER_ERROR
 
     def wait(self, seconds: float) -> None:
-        """Wait; raise `ConnectionAbortedError` at once if the stand-in stops meanwhile."""
+        """Wait; raise `ConnectionAbortedError` as soon as the stand-in stops."""
         if self.stopping.wait(seconds):
             raise ConnectionAbortedError("the stand-in stopped")
 
     def send(self, data: bytes, seconds_per_byte: float = 0.0) -> None:
-        """Send the bytes in one go, or one by one with a wait after each."""
+        """Send the bytes at once, or one by one with a wait after each."""
         if not seconds_per_byte:
             self.connection.sendall(data)
             return
@@ -46,7 +46,7 @@ class Exchange:
             self.wait(seconds_per_byte)
 
     def deliver(self, answer: Answer) -> None:
-        """Send a whole answer as it should be."""
+        """Send the whole answer."""
         self.send(answer.head() + answer.content())
         if answer.headers.get("connection") == "close":
             self.close()
@@ -63,9 +63,9 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault by its name and the script that plays it; made by the methods below.
+    """A fault: its name, and the script that plays it; made by the methods below.
 
-    Where a method takes *act*, True lets the request take effect before the fault shows.
+    With *act* True, the request takes effect before the fault shows.
     """
 
     kind: str
@@ -81,7 +81,7 @@ class Fault:
 
     @staticmethod
     def database_error(act: bool = False) -> "Fault":
-        """Answer 422 as the real server does when its database fails, before the deed or after."""
+        """Answer 422 as the real server does when its database fails, before or after acting."""
 
         def play(exchange: Exchange) -> None:
             exchange.answer(act)
@@ -91,7 +91,7 @@ class Fault:
 
     @staticmethod
     def other_words(body: bytes = b'{"ok": true}') -> "Fault":
-        """Answer 200 with JSON that isn't the API's without acting, as a proxy might."""
+        """Answer 200 with JSON that isn't the API's, without acting, as a proxy might."""
         return Fault("other_words", Fault.status(200, body).play)
 
     @staticmethod
@@ -153,7 +153,7 @@ class Fault:
 
     @staticmethod
     def half_body(act: bool = False) -> "Fault":
-        """Promise the whole answer, send the half of its body and close."""
+        """Announce the whole answer, send half of its body and close."""
 
         def play(exchange: Exchange) -> None:
             answer = exchange.answer(act)

@@ -1,4 +1,4 @@
-"""Requests to the stand-in and the answers to them, as they look on the wire."""
+"""Requests to the stand-in and its answers, as they are on the wire."""
 
 import gzip
 import json
@@ -24,8 +24,8 @@ BROKEN_ESCAPE = re.compile("%(?![0-9a-fA-F]{2})")
 class Request:
     """A request as it arrived.
 
-    *path* is the raw request target, neither decoded nor normalised; header names are in lower
-    case; *fault* is the kind of the fault it met, None if it met none; *at* is in seconds of
+    *path* is the raw request target, neither decoded nor normalised. Header names are in lower
+    case. *fault* is the kind of the fault that it met, or None. *at* is in seconds of
     `time.monotonic()`.
     """
 
@@ -43,7 +43,7 @@ class Request:
 
     @property
     def head_size(self) -> int:
-        """How many bytes its target and its headers have, more or less."""
+        """The size of its target and headers in bytes, roughly."""
         return len(self.path) + sum(len(f"{k}: {v}\r\n") for k, v in self.headers.items())
 
     @property
@@ -62,7 +62,7 @@ class Request:
 class Answer:
     """A whole answer: *headers* go over those that every answer has.
 
-    *framing* says how its end is told: by chunks, by its length, or, without a body, not at all.
+    *framing* says how its end is marked: by chunks, by its length, or, without a body, not at all.
     """
 
     status: int
@@ -109,23 +109,23 @@ def json_answer(status: int, data: object) -> Answer:
 
 
 def problem_answer(data: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Answer:
-    """Return a problem document as the rate limiter writes it: indented, with its length."""
+    """Return a problem document as the rate limiter writes it: indented, with a length."""
     body = json.dumps(data, indent=2).encode()
     status = int(str(data["status"]))
     return Answer(status, body, {"content-type": PROBLEM, **(headers or {})}, "length")
 
 
 def decode(text: str) -> str:
-    """Undo percent-encoding as JavaScript does; raise `ValueError` where it is broken."""
+    """Undo percent-encoding as JavaScript does; raise `ValueError` if it is broken."""
     if BROKEN_ESCAPE.search(text):
         raise ValueError("an escape is broken")
     return unquote(text, errors="strict")
 
 
 def decode_key(text: str) -> str:
-    """Return the key of a path's part as the server reads it; raise `ValueError` as `decode`.
+    """Return the key in a path's part as the server reads it; raise `ValueError` like `decode`.
 
-    It decodes twice where that is possible, so that a key with an escape in it isn't found.
+    The server decodes twice if it can, so a key with an escape in it isn't found.
     """
     once = decode(text)
     try:
@@ -140,7 +140,7 @@ def now_ms(after: float = 0.0) -> int:
 
 
 def _without_dots(path: str) -> str:
-    """Return the path with its dot segments resolved, as the URL Standard has it."""
+    """Return the path with its dot segments resolved by the URL Standard."""
     kept: list[str] = []
     dots = ""
     for part in path.split("/"):

@@ -10,12 +10,12 @@ from dataclasses import replace
 from recoup.demo import answers
 from recoup.demo.messages import Answer, Request
 
-# Node's limit of a request's head.
+# Node's limit for a request's head.
 HEAD_LIMIT_BYTES = 16 * 1024
 
 
 def respond(request: Request, routes: Callable[[Request], Answer]) -> Answer:
-    """Return the answer to a request, for which the routes are asked if it gets to them."""
+    """Return the answer to a request; the routes are asked only if it gets that far."""
     answer = _respond(request, routes)
     if request.method == "HEAD":
         return replace(answer, body=b"", framing="none")

@@ -15,7 +15,7 @@ ENVIRONMENT_TYPES = {"dev": "DEVELOPMENT", "stg": "STAGING", "preview": "PREVIEW
 
 
 def make_environment(key: str, number: int) -> Environment:
-    """Return the environment of a secret key; its type stands in the key."""
+    """Return the environment of a secret key; the key contains its type."""
     kind = ENVIRONMENT_TYPES.get(key.removeprefix("tr_").partition("_")[0], "PRODUCTION")
     return {"id": f"env_standin_{number}", "type": kind}
 
@@ -23,8 +23,8 @@ def make_environment(key: str, number: int) -> Environment:
 def make_schedule(task: str, environment: Environment, key: str = "") -> Schedule:
     """Return a ScheduleObject.
 
-    Without a key of the caller's it has none: the random one that the real server then makes is
-    never shown to anyone.
+    Without a key from the caller it has none. The real server makes a random one, which it never
+    shows.
     """
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     schedule: Schedule = {
@@ -34,7 +34,7 @@ def make_schedule(task: str, environment: Environment, key: str = "") -> Schedul
         "active": True,
         "generator": make_generator("0 9 * * *"),
         "timezone": "UTC",
-        # No cron is evaluated here: all that counts is an instant in the future.
+        # No cron is evaluated here: any instant in the future will do.
         "nextRun": tomorrow.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
         "environments": [environment],
     }
@@ -42,27 +42,27 @@ def make_schedule(task: str, environment: Environment, key: str = "") -> Schedul
 
 
 def make_generator(cron: str) -> dict[str, str]:
-    """Return when a schedule fires, as the API tells it."""
+    """Return when a schedule fires, in the API's form."""
     return {"type": "CRON", "expression": cron, "description": f"Cron {cron}"}
 
 
 def is_seen_in(schedule: Schedule, environment: Environment) -> bool:
-    """Return whether a key of the environment finds the schedule at all."""
+    """Return whether a key of the environment finds the schedule."""
     return environment["id"] in [e["id"] for e in schedule.get("environments", [environment])]
 
 
 def saved(schedule: Schedule) -> Schedule:
-    """Return what is told of a schedule that was just made or changed."""
+    """Return the answer for a schedule that was just made or changed."""
     return {name: value for name, value in schedule.items() if value is not None}
 
 
 def shown(schedule: Schedule) -> Schedule:
-    """Return what is told of a schedule that was asked for: an inactive one has no next run."""
+    """Return the answer for a schedule that was looked up: an inactive one has no next run."""
     return saved(schedule) | ({} if schedule.get("active", True) else {"nextRun": None})
 
 
 def listed(schedule: Schedule) -> Schedule:
-    """Return what the list tells of a schedule: it always names the external id."""
+    """Return a schedule's entry in the list: it always has the external id."""
     return {"externalId": None} | shown(schedule)
 
 

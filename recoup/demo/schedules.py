@@ -31,19 +31,19 @@ TASKS = {
     "other-task": "SCHEDULED",
     "plain-task": "STANDARD",
 }
-# The framework asks a route's loader for all of these.
+# The framework calls a route's loader for all of these.
 READS = ("GET", "HEAD", "OPTIONS")
 
 
 class SchedulesAPI:
     """The schedules of one project, and the answers of the API to its keys.
 
-    *schedules* maps an id to its ScheduleObject, oldest first; a test may change it at will.
-    Those of `add` are in the environment of *secret_key*. Each of *other_keys* is of another
+    *schedules* maps an id to its ScheduleObject, oldest first; a test may change it at will. `add`
+    makes schedules in the environment of *secret_key*. Each of *other_keys* belongs to another
     environment, which sees none of them: every id is unknown there, and the list is empty. But
-    deduplication keys are the project's: a POST moves the schedule that has the key over.
-    While *deployed* is False the list is empty though the schedules exist, as on the real
-    server when the environment has no current deployment.
+    deduplication keys belong to the project: a POST moves a schedule with that key over. While
+    *deployed* is False the list is empty though the schedules exist, as on the real server when
+    the environment has no current deployment.
     """
 
     def __init__(self, secret_key: str, other_keys: Iterable[str] = ()) -> None:
@@ -119,8 +119,8 @@ class SchedulesAPI:
         return json_answer(200, shown(schedule))
 
     def _environment(self, request: Request) -> Environment:
-        """Return the environment of the request's key; raise `Refused` if there is none."""
-        # The real server too takes the key without its "Bearer ".
+        """Return the environment of the request's key; raise `Refused` if it has none."""
+        # The real server also accepts the key without "Bearer ".
         key = request.headers.get("authorization", "").removeprefix("Bearer ")
         keys = [self.secret_key, *self.other_keys]
         lacks_branch = key.startswith("tr_preview_") and not request.headers.get("x-trigger-branch")
@@ -151,7 +151,7 @@ class SchedulesAPI:
         return json_answer(200, {"data": data, "pagination": pagination})
 
     def _create(self, request: Request, environment: Environment) -> Answer:
-        """Make the schedule of a deduplication key, or update the one that has it."""
+        """Make a schedule with a deduplication key, or update the one that has it."""
         options = read_options(request.body, {"task", "cron", "deduplicationKey"})
         check_options(options, self.tasks)
         key = options["deduplicationKey"]
@@ -162,7 +162,7 @@ class SchedulesAPI:
     def _update(
         self, request: Request, schedule: Schedule | None, environment: Environment
     ) -> Answer:
-        """Update a schedule; where there is none, make a new one with an id and key of its own."""
+        """Update a schedule; if there is none, make one with a new id and key."""
         options = read_options(request.body, {"task", "cron"})
         check_options(options, self.tasks)
         schedule = schedule or make_schedule(options["task"], environment)

@@ -1,4 +1,4 @@
-"""A stand-in of Trigger.dev on a local socket: its schedules API, with faults on demand."""
+"""A stand-in for Trigger.dev on a local socket: its schedules API, with faults on demand."""
 
 import socket
 import sys
@@ -20,7 +20,7 @@ __all__ = ["Fault", "Request", "StandIn"]
 
 @dataclass(frozen=True)
 class _Rule:
-    """Which requests meet a fault: those of a method, and of one schedule unless it is None."""
+    """Which requests meet a fault: those with the method and, unless None, the schedule."""
 
     fault: Fault
     method: str
@@ -33,9 +33,9 @@ class _Rule:
 class StandIn(SchedulesAPI):
     """Trigger.dev at `http://host:port`, for as long as it is started; also a context manager.
 
-    Port 0 takes a free one and keeps it, so that a stand-in that was stopped can be started
-    again where it was, its schedules kept. *requests* holds every request in the order of
-    arrival. Safe to use from any thread.
+    Port 0 means a free port, which it keeps: a stopped stand-in can be started again at the same
+    address, with its schedules. *requests* has every request in the order of arrival. It may be
+    used from any thread.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class StandIn(SchedulesAPI):
 
     @property
     def deletions(self) -> Counter[str | None]:
-        """How many DELETE requests came for each schedule id or deduplication key."""
+        """The number of DELETE requests for each schedule id or deduplication key."""
         return Counter(r.schedule_id for r in list(self.requests) if r.method == "DELETE")
 
     def start(self) -> None:
-        """Listen, and serve from a thread of its own; raise `OSError` if the port is taken."""
+        """Listen, and serve in its own thread; raise `OSError` if the port is taken."""
         self._server = _Server(self._address, self)
         self._address = (self._address[0], self._server.server_port)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -80,7 +80,7 @@ class StandIn(SchedulesAPI):
         self.stop()
 
     def fail(self, *faults: Fault, schedule_id: str | None = None, method: str = "DELETE") -> None:
-        """Queue faults: each matching request meets the next one, until they are used up."""
+        """Queue faults: each matching request meets the next one, until none is left."""
         with self._lock:
             self._queued += [_Rule(fault, method, schedule_id) for fault in faults]
 
@@ -92,12 +92,12 @@ class StandIn(SchedulesAPI):
             self._standing.append(_Rule(fault, method, schedule_id))
 
     def clear(self) -> None:
-        """Forget all faults; those already being played go on."""
+        """Remove all faults; those that are already playing go on."""
         with self._lock:
             self._queued, self._standing = [], []
 
     def receive(self, request: Request) -> Fault | None:
-        """Record a request and return the fault that it meets."""
+        """Record a request; return the fault that it meets."""
         with self._lock:
             rules = chain(self._queued, self._standing)
             rule = next((rule for rule in rules if rule.matches(request)), None)
@@ -109,7 +109,7 @@ class StandIn(SchedulesAPI):
 
 
 class _Server(ThreadingHTTPServer):
-    """A thread for each connection, and a stop that leaves no connection open."""
+    """Has a thread for each connection; a stop leaves no connection open."""
 
     request_queue_size = 512
     daemon_threads = True
@@ -138,7 +138,7 @@ class _Server(ThreadingHTTPServer):
         self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A caller that went away, or a stop, is what tests are about and no error.
+        # A caller that went away, or a stop, is part of a test and no error.
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 

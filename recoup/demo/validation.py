@@ -1,4 +1,4 @@
-"""What Trigger.dev refuses of a schedule that it is to make or change, and in which words.
+"""What Trigger.dev refuses when it makes or changes a schedule, and in which words.
 
 Mirrors CreateScheduleOptions and UpdateScheduleOptions of packages/core/src/v3/schemas/api.ts,
 and apps/webapp/app/v3/services/checkSchedule.server.ts.
@@ -15,10 +15,10 @@ from recoup.demo.answers import CRASHED, SERVER_ERROR
 from recoup.demo.cron import check_cron
 from recoup.demo.messages import Answer, json_answer
 
-# Where the server that was recorded has its own pages.
+# The address of the recorded server's own pages.
 ORIGIN = "http://127.0.0.1:3900"
 PER_PAGE = 100
-# Above it Postgres has no number for what is to be skipped.
+# Above it, the number of rows to skip is too large for Postgres.
 MOST_SKIPPED = 2**63 - 1
 OPTIONAL = {"externalId", "timezone", "window"}
 
@@ -51,7 +51,7 @@ def read_options(body: bytes, required: set[str]) -> dict[str, str]:
 
 
 def read_page(query: str) -> tuple[int, int]:
-    """Return the page that a list's query asks for, and how many a page has; raise `Refused`."""
+    """Return the page that a list's query asks for, and the page's size; raise `Refused`."""
     values = parse_qs(query, keep_blank_values=True)
     page = _read_number("page", values.get("page", ["1"])[-1])
     per_page = min(_read_number("perPage", values.get("perPage", ["20"])[-1]), PER_PAGE)
@@ -61,14 +61,14 @@ def read_page(query: str) -> tuple[int, int]:
 
 
 def check_options(options: Mapping[str, str], tasks: Mapping[str, str]) -> None:
-    """Raise `Refused` unless its cron, zone and task are right; *tasks* have their sources."""
+    """Raise `Refused` unless cron, zone and task are valid; *tasks* maps them to their sources."""
     try:
         _check_cron(options["cron"])
         _check_timezone(options.get("timezone"))
         _check_task(options["task"], tasks)
     except ValueError as wrong:
         raise Refused(json_answer(422, {"error": str(wrong)})) from None
-    # Postgres holds no text with a NUL in it.
+    # Postgres can't store text with a NUL.
     if any("\0" in str(value) for value in options.values()):
         raise Refused(SERVER_ERROR)
 
@@ -78,7 +78,7 @@ def _invalid(*issues: Mapping[str, object]) -> Refused:
 
 
 def _read_number(name: str, text: str) -> int:
-    """Read a number as JavaScript does, to which blank text is a 0."""
+    """Read a number as JavaScript does, for which blank text is 0."""
     try:
         number = float(text.strip() or 0)
     except ValueError:
@@ -117,7 +117,7 @@ def _check_timezone(name: str | None) -> None:
         return
     try:
         ZoneInfo(name)
-    # It looks for a file: there may be none, or a folder, or it may not be looked for at all.
+    # `ZoneInfo` opens a file, which may be missing, a folder, or a name that it refuses.
     except (KeyError, ValueError, OSError):
         raise ValueError(
             f"Invalid IANA timezone: '{name}'. "

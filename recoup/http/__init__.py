@@ -1,4 +1,4 @@
-"""HTTP calls to other services, each of which ends by its deadline, down to the single byte.
+"""HTTP calls to other services. Each ends by its deadline, down to the single byte.
 
-It stands on requests and urllib3 and knows nothing of who is called. Begin with `client.py`.
+It is built on requests and urllib3, and doesn't know the services. Begin with `client.py`.
 """

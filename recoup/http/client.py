@@ -1,4 +1,4 @@
-"""Calls to the services outside, Trigger.dev and Privy, each within a deadline."""
+"""Calls to outside services, Trigger.dev and Privy, each within a deadline."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -23,9 +23,9 @@ class Answer(NamedTuple):
 class Client:
     """Calls one outside service, each time within a deadline. Threads may share it.
 
-    It stands on the adapters of requests and leaves its sessions out: nothing is merged from the
-    environment (a `.netrc` entry would replace our credentials, and a proxy is a setting of
-    ours), no redirect is looked at, no cookie kept; and they take as long as all the rest.
+    It uses the adapters of requests without its sessions. So nothing comes from the environment (a
+    `.netrc` entry would replace our credentials, and the proxy is a setting of ours), redirects are
+    not followed, and cookies are not kept. Sessions also take as long as all the rest.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Client:
         proxy_url: str | None = None,
         ca_bundle: str | None = None,
     ) -> None:
-        # True, or the file of the certificates that are trusted instead of the usual ones.
+        # True, or a file of certificates to trust instead of the usual ones.
         self.verify: bool | str = ca_bundle or True
         self._adapter = DeadlineAdapter(pool_connections=2, pool_maxsize=pool_size)
         self._proxies = {"http": proxy_url, "https": proxy_url} if proxy_url else {}
@@ -59,7 +59,7 @@ class Client:
     ) -> Answer:
         """Send one request and read its answer within `seconds` in all.
 
-        `path` is put behind the base URL as it is.
+        `path` is added to the base URL as it is.
 
         Raises:
             requests.RequestException: no whole answer came.
@@ -80,7 +80,7 @@ class Client:
             return Answer(response.status, response.headers, _read(response))
 
     def close(self) -> None:
-        """Close the connections that are kept."""
+        """Close the idle connections."""
         self._adapter.close()
 
 
@@ -88,7 +88,7 @@ def _read(response: urllib3.HTTPResponse) -> bytes:
     try:
         body = response.read(BODY_LIMIT_BYTES)
         if len(body) < BODY_LIMIT_BYTES and response.length_remaining != 0:
-            response.read(1)  # There is no more, or, if it broke off, an error.
+            response.read(1)  # There is no more; if the body broke off, this raises.
     except urllib3.exceptions.ReadTimeoutError as error:
         raise requests.ReadTimeout(error) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:

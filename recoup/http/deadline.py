@@ -1,7 +1,7 @@
-"""What ends in time: a moment to look at, and HTTP exchanges, down to the single byte.
+"""Deadlines: a moment in time, and HTTP exchanges that end by it, down to the single byte.
 
-`requests` bounds each read of the socket, so a server that sends a byte a second is never
-late for it. Here the time of one exchange is counted from connecting to the last byte.
+`requests` bounds each single read of the socket, so a server that sends a byte a second is never
+too late. Here the time of an exchange counts from connecting to the last byte.
 """
 
 import http.client
@@ -31,12 +31,12 @@ class Deadline:
 
 
 def total_timeout(seconds: float) -> urllib3.Timeout:
-    """Return what bounds an exchange to `seconds` in all, and connecting to its own share."""
+    """Return a timeout of `seconds` for a whole exchange, with a share for connecting."""
     return urllib3.Timeout(total=seconds, connect=CONNECT_SECONDS)
 
 
 class _BoundedReader(io.RawIOBase):
-    """Reads a socket until its timeout, counted once for the whole response, is used up."""
+    """Reads a socket until its timeout, which covers the whole response, is used up."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -46,7 +46,7 @@ class _BoundedReader(io.RawIOBase):
         self._begun = False
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """Return what `HTTPResponse` asks of a socket."""
+        """Return the file that `HTTPResponse` reads."""
         return io.BufferedReader(self)
 
     def readable(self) -> bool:
@@ -59,7 +59,7 @@ class _BoundedReader(io.RawIOBase):
         try:
             return self._raw.readinto(buffer)
         except ssl.SSLError as error:
-            # As an SSL error it would look like one of the handshake, before anything was sent.
+            # An SSL error would look like one of the handshake, before anything was sent.
             raise ConnectionAbortedError("the encryption broke off") from error
 
     def _shorten_timeout(self) -> None:
@@ -82,8 +82,8 @@ class _BoundedResponse(http.client.HTTPResponse):
     def _read_status(self) -> tuple[str, int, str]:
         """Read past interim answers, such as 103 (RFC 9110, section 15.2).
 
-        Python's client would take one for the answer, and the answer for that to the next
-        request on the connection.
+        Python's client would take an interim answer for the final one, and the final one for the
+        answer to the next request on the connection.
         """
         while True:
             version, status, reason = super()._read_status()  # type: ignore[misc]
@@ -111,7 +111,7 @@ class _HTTPConnection(urllib3.connection.HTTPConnection):
 
 class _HTTPSConnection(_HTTPConnection, urllib3.connection.HTTPSConnection):
     def connect(self) -> None:
-        """Connect; a TLS handshake that hangs or is cut off is no connection either."""
+        """Connect; a TLS handshake that hangs or is cut off counts as no connection."""
         try:
             super().connect()
         except (TimeoutError, ConnectionError) as error:
@@ -127,10 +127,10 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Speaks to one server, looks its connections up once, does without cookies, and hands on
-    the response of urllib3 as it is.
+    """Calls one server. It finds its connection pool once, uses no cookies, and passes on urllib3's
+    response as it is.
 
-    What it overrides is there for that; it takes requests about a quarter of a call.
+    The methods that it overrides would take about a quarter of a call.
     """
 
     _pool: Any = None
@@ -140,7 +140,7 @@ class DeadlineAdapter(HTTPAdapter):
         return self._pool
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        """Look for the trusted certificates; that they are gone is a failed call like others."""
+        """Find the trusted certificates; if the file is gone, the call fails like others."""
         try:
             super().cert_verify(*args, **kwargs)  # type: ignore[no-untyped-call]
         except OSError as error:
@@ -149,7 +149,7 @@ class DeadlineAdapter(HTTPAdapter):
     def request_url(self, request: Any, proxies: Any) -> str:
         if proxies:
             return super().request_url(request, proxies)
-        # Nothing to take apart and check, as `Client` has put it together.
+        # `Client` has built the URL, so there is nothing to check.
         return "/" + str(request.url).split("/", 3)[3]
 
     def build_response(self, req: Any, resp: Any) -> Any:

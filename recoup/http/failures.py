@@ -1,11 +1,11 @@
-"""Calls that got no answer: whether the server may have acted, and why, in words."""
+"""Calls that got no answer: whether the server may have acted, and the reason in words."""
 
 import requests
 import urllib3.exceptions
 
 from recoup.http.deadline import CONNECT_SECONDS
 
-# With these, nothing was sent.
+# After these, nothing was sent.
 NEVER_CONNECTED = (
     urllib3.exceptions.NewConnectionError,
     urllib3.exceptions.ConnectTimeoutError,
@@ -20,11 +20,11 @@ def was_sent(error: requests.RequestException) -> bool:
 
 
 def in_words(error: requests.RequestException, seconds: float) -> str:
-    """Say for an operator why a call that had `seconds` got no answer; it quotes nobody."""
+    """Say for an operator why a call that had `seconds` got no answer, without quoting anyone."""
     cause = _cause(error)
     if isinstance(cause, urllib3.exceptions.NameResolutionError):
         return "the host's name is not known"
-    if isinstance(cause, urllib3.exceptions.NewConnectionError):  # a timeout too, to urllib3
+    if isinstance(cause, urllib3.exceptions.NewConnectionError):  # to urllib3 a timeout, too
         return "no connection"
     if isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
         return f"no connection within {min(seconds, CONNECT_SECONDS):.1f} s"

@@ -1,4 +1,4 @@
-"""Drift between all tasks and all schedules: found, mended, and undone from a backup.
+"""Drift between all tasks and all schedules: finding, mending, and restoring from a backup.
 
 For commands only; it uses the database and Trigger.dev's list. Begin with `drift.py`.
 """

@@ -1,4 +1,4 @@
-"""A file of schedules that are about to be deleted, to make them again from."""
+"""A file of schedules that are about to be deleted, from which they can be made again."""
 
 import json
 import os
@@ -11,10 +11,10 @@ from recoup.trigger.schedule import Schedule, ScheduleSchema
 
 
 def write_backup(path: Path, schedules: Sequence[Schedule]) -> None:
-    """Write a new file that only its owner may read, and see it on disk.
+    """Write a new file that only its owner may read, and wait until it is on disk.
 
     Raises:
-        OSError: also where there is such a file already.
+        OSError: also if the file exists already.
     """
     content = json.dumps([schedule.raw for schedule in schedules], indent=2)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -26,7 +26,7 @@ def write_backup(path: Path, schedules: Sequence[Schedule]) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    """See the names of its files on disk, too."""
+    """Wait until the file's name is on disk, too."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -39,7 +39,7 @@ def read_backup(path: Path) -> list[Schedule]:
 
     Raises:
         OSError: it can't be read.
-        ValueError: it is none.
+        ValueError: it is not a backup.
     """
     content = path.read_bytes()
     try:

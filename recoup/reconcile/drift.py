@@ -1,9 +1,9 @@
-"""Finds where tasks and schedules have drifted apart, and mends what can be mended safely.
+"""Finds where tasks and schedules have drifted apart.
 
-Other programs work on both all the time, so nothing is believed at first sight. Schedules are
-listed first and tasks after them: a task is made before its schedule, so each schedule of the
-list had its task by then. What looks like drift is looked at again after a pause, one by one;
-what is so both times is drift. A marked task is in the hands of its deletion, and never drift.
+Other programs change both all the time, so nothing is believed at first sight. Schedules are
+listed first, and tasks after them: a task is made before its schedule, so each listed schedule
+had its task by then. What looks like drift is checked again after a pause, one by one. Only what
+is the same both times is drift. A marked task is being deleted and never drift.
 """
 
 import time
@@ -20,7 +20,7 @@ from recoup.trigger.inventory import ScheduleInventory, Watch
 from recoup.trigger.outcome import InventoryFailed
 from recoup.trigger.schedule import Schedule
 
-# A program that was between the row and the schedule of a task is done with both by then.
+# By then a program that had made a task's row has also made its schedule.
 PAUSE_SECONDS = 5.0
 
 
@@ -34,9 +34,9 @@ class Task(NamedTuple):
 
 
 class Mismatch(NamedTuple):
-    """A schedule, a task, or both, that don't match; of an orphan, the task is its external id.
+    """A schedule, a task, or both, that don't match. An orphan's task is its external id.
 
-    `stored_id`: of a lost id, what the task's row has in its place.
+    `stored_id`: for a lost id, what the task's row has instead.
     """
 
     schedule_id: str | None
@@ -44,10 +44,10 @@ class Mismatch(NamedTuple):
     stored_id: str | None = None
 
 
-# Shows what is being done, by its label, and how much of it.
+# Shows the progress of the work that the label names.
 Progress: TypeAlias = Callable[[str], AbstractContextManager[Watch]]
 
-# What was found, of each of `KINDS`.
+# The mismatches of each of `KINDS`.
 Drift: TypeAlias = dict[str, list[Mismatch]]
 
 KINDS = ("orphans", "dead_tasks", "lost_ids", "duplicates")
@@ -59,8 +59,8 @@ def find_drift(
     """Return the drift of one Trigger.dev task's schedules, and these schedules by their ids.
 
     Raises:
-        InventoryFailed: it can't be told; also where no schedule at all is listed.
-        peewee.PeeweeException: nor without the database.
+        InventoryFailed: Trigger.dev can't tell, or lists no schedule at all.
+        peewee.PeeweeException: the database can't tell.
     """
     with progress("Comparing") as watch:
         schedules = inventory.list_all(watch)
@@ -82,7 +82,7 @@ def find_drift(
 
 
 def compare(schedules: Iterable[Schedule], tasks: Mapping[str, Task]) -> Drift:
-    """Return what doesn't match; `tasks` are by their ids."""
+    """Return the mismatches; `tasks` maps ids to tasks."""
     by_id = {schedule.id: schedule for schedule in schedules}
     by_name = {name: schedule for schedule in by_id.values() for name in schedule.names}
     named = {task.schedule_id for task in tasks.values()}
@@ -110,7 +110,7 @@ def _compare_task(
     kept = _kept(task, own)
     if task.enabled and not own:
         drift["dead_tasks"].append(Mismatch(task.schedule_id, task.id))
-    # What another task names is not lost: this one's deletion would cancel that one's schedule.
+    # If another task names it, it is not lost: this task's deletion would cancel it.
     if kept and not own[kept].names & named:
         drift["lost_ids"].append(Mismatch(kept, task.id, task.schedule_id))
     if len(own) > 1:
@@ -118,9 +118,9 @@ def _compare_task(
 
 
 def _kept(task: Task, own: Mapping[str, Schedule]) -> str | None:
-    """Return which of its schedules is the task's own; None where that can't be told.
+    """Return the one of its schedules to keep; None if that is not known.
 
-    The one that its deletion would cancel, or else the only one.
+    It is the one that the task's deletion would cancel, or else the only one.
     """
     stored = [s.id for s in own.values() if task.schedule_id in s.names]
     keyed = [s.id for s in own.values() if s.deduplication_key == task.id]
@@ -129,7 +129,7 @@ def _kept(task: Task, own: Mapping[str, Schedule]) -> str | None:
 
 
 def _look_again(inventory: ScheduleInventory, suspects: Drift, watch: Watch) -> Drift:
-    """Compare once more, with the suspects' schedules alone; the tasks of others show as dead."""
+    """Compare again, with only the suspects' schedules; all other tasks then look dead."""
     tasks = read_tasks()
     mismatches = [mismatch for kind in suspects.values() for mismatch in kind]
     keys = {mismatch.schedule_id for mismatch in mismatches}

@@ -12,7 +12,7 @@ from recoup.trigger.schedule import Schedule
 
 
 def rows_may_be_hidden() -> bool:
-    """Say whether row level security may hide tasks or marks from our role, without an error."""
+    """Return whether row level security may silently hide tasks or marks from our role."""
     if not is_postgres():
         return False
     [(active,)] = fetch(
@@ -37,7 +37,7 @@ def delete_orphan(inventory: ScheduleInventory, schedule: Schedule) -> bool:
 
 
 def store_id(mismatch: Mismatch) -> bool:
-    """Give a task its schedule's id, unless its row has changed or it is being deleted."""
+    """Store its schedule's id in a task, unless the row has changed or is being deleted."""
     with log.record(
         "reconcile",
         schedule=mismatch.schedule_id,
@@ -65,11 +65,11 @@ class NotRestored(Exception):
 def find_foreign(
     inventory: ScheduleInventory, schedules: Sequence[Schedule], environment_type: str | None
 ) -> Schedule | None:
-    """Return one of the schedules that is of another environment than the key, if there is one.
+    """Return one of the schedules that belongs to another environment than the key's, if any.
 
-    Deduplication keys are a project's, so that making it would take it away from the other one.
-    The key's `environment_type` is not all: each branch of PREVIEW and each person's DEVELOPMENT
-    is an environment of its own. What the key lists is of the key's.
+    Deduplication keys belong to a project, so making it would take it away from that environment.
+    The key's `environment_type` does not tell all: each branch of PREVIEW and each person's
+    DEVELOPMENT is its own environment. What the key lists belongs to its environment.
     """
     for schedule in schedules:
         if environment_type not in {environment.type for environment in schedule.environments}:
@@ -82,10 +82,10 @@ def find_foreign(
 
 
 def restore(inventory: ScheduleInventory, schedule: Schedule) -> tuple[str, bool]:
-    """Make a schedule again, unless it is there; return its id now, and whether that is new.
+    """Make a schedule again, unless it exists; return its id now, and whether that is new.
 
     Raises:
-        NotRestored: there may be, or there is, another one under its key; that is left alone.
+        NotRestored: there is, or may be, another one under its key, which is left alone.
     """
     if there := inventory.get(schedule.id):
         return there.id, False
@@ -95,7 +95,7 @@ def restore(inventory: ScheduleInventory, schedule: Schedule) -> tuple[str, bool
     now = there or inventory.make(schedule)
     if differences := now.differences(schedule):
         raise NotRestored(f"{now.id} has its key, and not its {', '.join(differences)}")
-    # One that was made before may have been left on, where something failed before the switch.
+    # An earlier run may have made it, and failed before switching it off.
     if now.active != schedule.active:
         inventory.switch(now, schedule.active)
     return now.id, there is None

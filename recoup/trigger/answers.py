@@ -1,13 +1,13 @@
 """What an answer of Trigger.dev's schedules API means.
 
-Read off its source, trigger.dev's `apps/webapp/app/routes/api.v1.schedules.$scheduleId.ts`, its
-rate limiter and its client, and seen in its real server:
+Sources: trigger.dev's `apps/webapp/app/routes/api.v1.schedules.$scheduleId.ts`, its rate limiter
+and its client; and its real server's answers.
 
-* `200 {"id": "sched_…"}` to a DELETE names the schedule that went.
-* `404 {"error": "Schedule not found"}`: gone already, or the secret key is of another
-  environment; one call can't tell the two apart.
-* `422` to a DELETE is any known error of the server's database, a connection that was lost after
-  the deed among them. It never means that the request was refused.
+* `200 {"id": "sched_…"}` to a DELETE names the schedule that was deleted.
+* `404 {"error": "Schedule not found"}`: it is gone already, or the secret key belongs to another
+  environment. One call can't tell the two apart.
+* `422` to a DELETE is any known error of the server's database, also a connection that was lost
+  after the delete. It never means that the request was refused.
 * `429` has `x-ratelimit-reset` in unix **milliseconds** and no `Retry-After`.
 """
 
@@ -19,14 +19,14 @@ from typing import Any
 from recoup.http.client import Answer
 
 RETRIED = (408, 409, 429)
-# What is told of an error's text.
+# How much of an error's text is shown.
 MOST_CHARACTERS = 200
-# A secret key, should an error ever quote one.
+# A secret key, in case an error quotes one.
 SECRET_KEY = re.compile(r"\btr_[a-z]+_\w+")
 
 
 class Verdict(Enum):
-    """What one answer means for whoever asked."""
+    """What one answer means."""
 
     SUCCESS = "success"
     MISSING = "missing"
@@ -37,8 +37,8 @@ class Verdict(Enum):
 def judge(answer: Answer) -> Verdict:
     """Decide what an answer means, as Trigger.dev's own client does for retries.
 
-    Source: `shouldRetry` in trigger.dev's `packages/core/src/v3/apiClient/core.ts`. A 404 that
-    isn't the schedules route's own is a wrong address, and no proof of anything.
+    Source: `shouldRetry` in trigger.dev's `packages/core/src/v3/apiClient/core.ts`. A 404 of
+    another route means a wrong address, and proves nothing.
     """
     if 200 <= answer.status < 300:
         return Verdict.SUCCESS
@@ -66,16 +66,16 @@ def judge_schedule(answer: Answer) -> Verdict:
 
 
 def may_have_acted(answer: Answer) -> bool:
-    """Whether a DELETE that was answered so, and is not settled, may have taken effect.
+    """Whether a DELETE with this answer, which settles nothing, may have taken effect.
 
-    A proxy may have lost sight of the server, and the server of what it has committed; what
-    follows an interim answer (1xx) is not known; and a success in other words is nobody's word.
+    A proxy may have lost the server's answer, and the server its database's. After an interim
+    answer (1xx) the final one is not known. A success in other words may not be Trigger.dev's.
     """
     return answer.status < 300 or answer.status == 422 or answer.status >= 500
 
 
 def read_object(answer: Answer) -> dict[str, Any]:
-    """Return the JSON object of an answer; an empty one where it has none."""
+    """Return the JSON object of an answer; an empty one if it has none."""
     try:
         content = json.loads(answer.body)
     except (ValueError, RecursionError):
@@ -84,7 +84,7 @@ def read_object(answer: Answer) -> dict[str, Any]:
 
 
 def describe(answer: Answer) -> str:
-    """Say for an operator, in one line, what was answered: the status, and the `error` in it."""
+    """Say for an operator in one line what the answer was: the status, and its `error`."""
     said = error_text(answer)
     return f"Trigger.dev answered {answer.status}" + (f": {said}" if said else "")
 
@@ -109,7 +109,7 @@ def schedule_id(answer: Answer) -> str | None:
 def seconds_until_reset(answer: Answer, now: float) -> float:
     """Return how long a rate-limited caller has to wait, `now` in unix seconds.
 
-    0 where the server doesn't say, or the moment has passed by our clock.
+    0 if the server doesn't say, or if the moment has passed by our clock.
     """
     if answer.status != 429:
         return 0.0

@@ -1,9 +1,8 @@
 """Cancels all schedules of a task. Knows neither Flask nor the database.
 
-A task's schedules are the one under its own key, which is its UUID, and the one that its row
-names, which is nearly always the same. So the key goes first, and one call is usually all. A
-`404` counts only where the secret key is proven: it is what a key of another environment gets for
-every schedule.
+A task has a schedule under its own key, which is its UUID, and its row names one; nearly always the
+two are the same. So the key is cancelled first, and one call is usually enough. A `404` counts only
+if the secret key is proven, because a key of another environment gets a `404` for every schedule.
 """
 
 import time
@@ -27,15 +26,15 @@ from recoup.trigger.cancellation import CancelFailed, Cancellation, CancelReport
 from recoup.trigger.route import ATTEMPT_SHARE, SchedulesRoute, persist
 from recoup.trigger.schedule import SCHEDULE_ID, task_ids
 
-# How long a schedule that was seen proves that the key is of the right environment.
+# For how long a schedule that the key has seen proves the key's environment.
 PROOF_SECONDS = 600
 UNPROVEN = "TRIGGER_SECRET_KEY knows none of the schedules that other tasks name"
 
 
 class TriggerSchedules(SchedulesRoute):
-    """Cancels schedules, and looks whether a task has any. Threads may share it.
+    """Cancels schedules, and looks up whether a task has any. Threads may share it.
 
-    `trust_missing`: every 404 in the server's own words counts, whatever is known of the key.
+    `trust_missing`: every 404 in the server's own words counts, even if the key is not proven.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class TriggerSchedules(SchedulesRoute):
         self._seen_at = float("-inf")
 
     def cancel(self, cancellation: Cancellation) -> None:
-        """Cancel all schedules that are the task's own.
+        """Cancel all schedules that belong to the task.
 
         Raises:
             CancelFailed: refused, or not settled before the deadline.
@@ -67,7 +66,7 @@ class TriggerSchedules(SchedulesRoute):
         """Return whether the task has a schedule of its own.
 
         Raises:
-            CancelFailed: it can't be told now.
+            CancelFailed: it is not known now.
         """
         if self._look_up(cancellation.task_id, cancellation):
             return True
@@ -103,14 +102,14 @@ class TriggerSchedules(SchedulesRoute):
             cancellation.report.cancelled.append(schedule_id(answer) or key)
 
     def _look_up(self, key: str, cancellation: Cancellation) -> dict[str, Any] | None:
-        """Return the schedule of a task's id or of what a row names, if there is one."""
+        """Return the schedule with a task's key, or with the id that a row names, if it exists."""
         if key != cancellation.task_id and not SCHEDULE_ID.fullmatch(key):
-            return None  # Trigger.dev gives no such ids, and might take this for somebody's key.
+            return None  # Not an id of Trigger.dev's, which might take it for somebody's key.
         answer = self._settle("GET", key, cancellation)
         return None if answer is None else read_object(answer)
 
     def _settle(self, method: str, key: str, cancellation: Cancellation) -> Answer | None:
-        """Ask until it is settled; return the answer, None if there is no such schedule."""
+        """Ask until it is settled; return the answer, or None if there is no such schedule."""
         answers: list[Answer] = []
         attempt = partial(self._attempt, method, key, cancellation.report, answers)
         verdict = persist(attempt, cancellation.deadline)

@@ -1,4 +1,4 @@
-"""Cancelling the schedules of one task: what is asked for, and what comes of it."""
+"""A cancellation of one task's schedules, and its report."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,14 +8,14 @@ from recoup.http.deadline import Deadline
 
 @dataclass
 class CancelReport:
-    """What has come of cancelling a task's schedules, so far; one for all rounds of a deletion.
+    """How cancelling a task's schedules went so far; one report for all rounds of a deletion.
 
-    `upstream_statuses`: of each attempt, None for one without an answer.
-    `cancelled`: the schedules that went, in Trigger.dev's own words.
-    `in_doubt`: it may have acted on an attempt without saying so.
-    `missing`: the row names a schedule that was gone, though no call of ours took it.
+    `upstream_statuses`: of each attempt; None without an answer.
+    `cancelled`: the schedules that were cancelled, in Trigger.dev's own words.
+    `in_doubt`: Trigger.dev may have acted on an attempt without saying so.
+    `missing`: the row names a schedule that was gone, though no call of ours cancelled it.
     `foreign`: the row names a schedule of another task, which was left alone.
-    `unproven`: a 404 that counts was not, or could not be, checked with another task's schedule.
+    `unproven`: a 404 counted, or was refused, without another schedule that proves the key.
     """
 
     upstream_statuses: list[int | None] = field(default_factory=list)
@@ -28,7 +28,7 @@ class CancelReport:
 
     @property
     def attempts(self) -> int:
-        """How many were made."""
+        """How many attempts were made."""
         return len(self.upstream_statuses)
 
     @property
@@ -38,7 +38,7 @@ class CancelReport:
 
     @property
     def upstream_status(self) -> int | None:
-        """The last attempt's."""
+        """The last attempt's status."""
         return self.upstream_statuses[-1] if self.upstream_statuses else None
 
 
@@ -48,10 +48,10 @@ class CancelFailed(Exception):
 
 @dataclass
 class Cancellation:
-    """Cancelling the schedules of one task: whose, until when, and what has come of it.
+    """Whose schedules to cancel, until when, and how it went.
 
-    `schedule_id`: what the task's row names; None or empty: nothing.
-    `others`: returns the schedules that a few other tasks name, to prove the key with.
+    `schedule_id`: the schedule that the task's row names; None or empty: none.
+    `others`: returns schedules that a few other tasks name, to prove the key.
     """
 
     task_id: str

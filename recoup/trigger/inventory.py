@@ -1,9 +1,9 @@
 """The schedules of one Trigger.dev environment: listed, looked up, deleted, and made again.
 
-For commands, which have the time to wait for the rate limit, and must leave most of it to the
-programs that share the key. Mirrors trigger.dev's `apps/webapp/app/routes/api.v1.schedules.ts`
-and `api.v1.schedules.$scheduleId.ts`: the list is paged by offset, newest first, and read from
-a replica of the database, so it may lag; a look-up by id or deduplication key does not.
+It is for commands. They can wait for the rate limit, and must leave most of it to the programs
+that share the key. Mirrors trigger.dev's `apps/webapp/app/routes/api.v1.schedules.ts` and
+`api.v1.schedules.$scheduleId.ts`. The list is paged by offset, newest first. It is read from a
+replica of the database, so it may lag; a look-up by id or deduplication key does not.
 """
 
 import time
@@ -23,22 +23,22 @@ from recoup.trigger.outcome import LIMIT_IN_WORDS, InventoryFailed, Outcome, Too
 from recoup.trigger.route import ATTEMPT_SHARE, SchedulesRoute, is_key_in_url, persist
 from recoup.trigger.schedule import SCHEDULE_ID, PageSchema, Schedule, ScheduleSchema
 
-# How many schedules a page has; smaller where the larger doesn't fit in `BODY_LIMIT_BYTES`.
+# How many schedules a page has; the smaller, if the larger doesn't fit in `BODY_LIMIT_BYTES`.
 PAGE_SIZES = (100, 50, 25, 12, 6, 3, 1)
-# Two in five of the 1,500 requests a minute that all programs with this key have together.
+# Two fifths of the 1,500 requests a minute that all programs with this key share.
 SECONDS_BETWEEN_REQUESTS = 0.1
-# The rate limit's window is a minute, and others may use up the next ones too.
+# The rate limit's window is a minute, and others may use up the next windows too.
 RATE_LIMIT_PATIENCE_SECONDS = 300
 MOST_LISTINGS = 5
 
-# Told how much is done, of how much in all.
+# Called with how much is done, and how much there is in all.
 Watch: TypeAlias = Callable[[int, int], None]
 
 
 class ScheduleInventory(SchedulesRoute):
-    """A request has `call_seconds`, tries included, and besides waits for the rate limit.
+    """A request has `call_seconds`, tries included, not counting waits for the rate limit.
 
-    Each method raises `InventoryFailed` where it can't do what it says.
+    Each method raises `InventoryFailed` if it can't do what it says.
     """
 
     def __init__(self, api_url: str, secret_key: str, call_seconds: float, **options: Any) -> None:
@@ -48,14 +48,14 @@ class ScheduleInventory(SchedulesRoute):
 
     @classmethod
     def of(cls, config: Config, **options: Any) -> Self:
-        """Return the inventory that the settings name."""
+        """Return the inventory for these settings."""
         return super().of(config, call_seconds=config.trigger_deadline_seconds, **options)
 
     def list_all(self, watch: Watch) -> list[Schedule]:
         """Return the schedules of every task.
 
-        None at all is no proof that there are none: the list is empty, too, while the
-        environment has no deployment.
+        An empty list does not prove that there are none: it is also empty while the environment has
+        no deployment.
         """
         for _ in range(MOST_LISTINGS):
             schedules = self._list_once(watch)
@@ -68,7 +68,7 @@ class ScheduleInventory(SchedulesRoute):
     def get(self, key: str) -> Schedule | None:
         """Return the schedule of an id or a deduplication key, if there is one.
 
-        One whose key can't be asked for is not found by it.
+        Some keys can't be used in a URL; such a schedule is not found by its key.
         """
         if not (SCHEDULE_ID.fullmatch(key) or is_key_in_url(key)):
             return None
@@ -77,7 +77,7 @@ class ScheduleInventory(SchedulesRoute):
         return found if found and key in found.names else None
 
     def newest(self) -> Schedule | None:
-        """Return the schedule that the list begins with, if there is one."""
+        """Return the first schedule of the list, if there is one."""
         page = load(PageSchema, self._call("GET", query="?perPage=1"))
         return next(iter(page["data"]), None)
 
@@ -88,7 +88,7 @@ class ScheduleInventory(SchedulesRoute):
     def make(self, schedule: Schedule) -> Schedule:
         """Make a schedule like this one, under its lasting key, and return it.
 
-        Where there is one under that key, it is changed to be like this one.
+        If there is already one under that key, it is changed to be like this one.
         """
         fields = {
             "task": schedule.task,
@@ -100,7 +100,7 @@ class ScheduleInventory(SchedulesRoute):
         }
         given = {name: value for name, value in fields.items() if value is not None}
         made: Schedule = load(ScheduleSchema, self._call("POST", json=given))
-        # One that was there and off is not switched on by that.
+        # This doesn't switch on a schedule that existed and was off.
         return made if made.active == schedule.active else self.switch(made, schedule.active)
 
     def switch(self, schedule: Schedule, active: bool) -> Schedule:
@@ -112,7 +112,7 @@ class ScheduleInventory(SchedulesRoute):
         return switched
 
     def _list_once(self, watch: Watch) -> list[Schedule] | None:
-        """Return all schedules, in pages as large as can be read; None if the list changed."""
+        """Return all schedules, in pages as large as possible; None if the list changed."""
         for size in PAGE_SIZES:
             with suppress(TooLarge):
                 return self._list_in_pages(size, watch)
@@ -121,7 +121,7 @@ class ScheduleInventory(SchedulesRoute):
     def _list_in_pages(self, size: int, watch: Watch) -> list[Schedule] | None:
         """Return all schedules; None if the list changed meanwhile.
 
-        Pages are cut by position: one then repeats or skips schedules of the one before.
+        Pages are cut by position, so after a change a page repeats or skips schedules.
         """
         found: dict[str, Schedule] = {}
         counts = set()

@@ -1,4 +1,4 @@
-"""What has become of a command's request to Trigger.dev: its answer, or why there is none."""
+"""How a command's request to Trigger.dev ended: its answer, or why there is none."""
 
 import json
 from collections.abc import Callable
@@ -19,16 +19,16 @@ HINTS = {
 
 
 class InventoryFailed(Exception):
-    """Trigger.dev could not be asked, or what it says can't be relied on."""
+    """Trigger.dev could not be asked, or its answer can't be relied on."""
 
 
 class TooLarge(InventoryFailed):
-    """An answer is larger than what is read of one."""
+    """An answer is larger than the limit."""
 
 
 @dataclass
 class Outcome:
-    """What has become of a request; `wait`: seconds until the rate limit has room again."""
+    """How a request ended; `wait`: seconds until the rate limit allows another."""
 
     status: int | None = None
     reason: str = "nothing was sent"
@@ -39,7 +39,7 @@ class Outcome:
         """Judge an answer; a success must have come whole.
 
         Raises:
-            TooLarge: it is one that can't be read whole.
+            TooLarge: the answer is too large to be read whole.
         """
         self.status, self.reason, self.body = answer.status, describe(answer), None
         verdict = means(answer)
@@ -57,7 +57,7 @@ class Outcome:
         return verdict
 
     def explain(self) -> str:
-        """Say why it failed, and what to do; of a 422 its own words have to say that."""
+        """Say why it failed and what to do; for a 422, its own words must do."""
         if self.status == 422:
             return self.reason
         hint = HINTS.get(self.status or 0, "check TRIGGER_API_URL, or try again later")
@@ -65,7 +65,7 @@ class Outcome:
 
 
 def load(schema: type[Schema], body: Any) -> Any:
-    """Return what a schema makes of an answer's body, or raise `InventoryFailed`."""
+    """Return the body as the schema loads it, or raise `InventoryFailed`."""
     try:
         return schema().load(body)
     except ValidationError as error:

@@ -1,9 +1,9 @@
 """A rehearsal at Trigger.dev: schedules of its own are made, looked up and cancelled.
 
-It is to show that the server answers as a deletion relies on, each request sent once, and it stops
-at the first answer that differs. Whatever happens, the schedules are deleted: until the server says
-of them that they are gone, and again later where it may still act on a request to make one. They
-are switched off at once, and would fire half a year from now.
+It shows whether the server answers as a deletion relies on. Each request is sent once, and the
+rehearsal stops at the first answer that differs. Whatever happens, the schedules are deleted,
+until the server says that they are gone. They are deleted again later, if the server may still
+act on a request to make one. They are switched off at once, and would fire half a year from now.
 """
 
 import time
@@ -30,17 +30,17 @@ from recoup.trigger.answers import (
 )
 from recoup.trigger.route import SchedulesRoute, persist
 
-# The real server was seen to act 33 s after the caller had gone.
+# The real server was seen to act 33 s after its caller had gone.
 LATE_SECONDS = 60.0
 # The rate limit's window is a minute.
 CLEAR_SECONDS = 90.0
 
-# Told of each step: "ok", "note" or "failed", and what was seen.
+# Called for each step with "ok", "note" or "failed", and what was seen.
 Tell: TypeAlias = Callable[[Literal["ok", "note", "failed"], str], None]
 
 
 class Differs(Exception):
-    """The server does not answer as we rely on; it was told."""
+    """The server does not answer as we rely on; the step was shown."""
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Rehearsal(SchedulesRoute):
             self._see(f"look it up by its {each}", None, "GET", value)
 
     def _make(self, begun: _Begun, about: dict[str, Any]) -> str:
-        """Make a schedule and return its id, or note what else may have come of it."""
+        """Make a schedule and return its id, or note that it may have been made."""
         body = {"task": self._task, "cron": _half_a_year_from_now(), **about}
         step = f"make {begun.key}"
         try:
@@ -111,7 +111,7 @@ class Rehearsal(SchedulesRoute):
         except requests.RequestException as error:
             self._begun = begun if was_sent(error) else None
             raise self._differs(step, in_words(error, self._call_seconds)) from error
-        # An answer that was another's would have another's schedule deleted in the end.
+        # Another's answer would have another's schedule deleted at the end.
         begun.id = schedule_id(answer) if _is_as_expected(answer, about) else None
         begun.late = begun.id is None and answer.status != 422
         self._begun = begun if may_have_acted(answer) else None
@@ -137,7 +137,7 @@ class Rehearsal(SchedulesRoute):
         return Differs(step)
 
     def _clear(self, begun: _Begun) -> None:
-        """Delete what may be there until it is gone, and tell whether it is."""
+        """Delete what may exist until it is gone; return whether it is."""
         gone = False
         try:
             gone = self._delete(begun)
@@ -158,7 +158,7 @@ class Rehearsal(SchedulesRoute):
         return verdicts == [Verdict.MISSING] * len(verdicts)
 
     def _attempt_to_delete(self, name: str, left: float) -> tuple[Verdict, float]:
-        """Delete, and take nothing but its being gone for an answer."""
+        """Delete, and accept only that it is gone."""
         try:
             answer = self._send("DELETE", (name,), min(left, self._call_seconds))
         except requests.RequestException:

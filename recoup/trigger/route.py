@@ -1,7 +1,7 @@
 """The schedules route of one Trigger.dev environment: a request, and trying again.
 
-`{id}` in `/api/v1/schedules/{id}` that begins with `sched_` is a schedule's id; anything else is a
-deduplication key, and Recoup creates each schedule with its task's UUID as the key. Source:
+In `/api/v1/schedules/{id}`, an `{id}` that begins with `sched_` is a schedule's id. Anything else
+is a deduplication key. Recoup creates each schedule with its task's UUID as the key. Source:
 trigger.dev's `apps/webapp/app/routes/api.v1.schedules.$scheduleId.ts`.
 """
 
@@ -19,17 +19,17 @@ from recoup.trigger.answers import Verdict
 
 ROUTE = "/api/v1/schedules"
 FIRST_BACKOFF_SECONDS = 0.1
-# A first attempt that hangs must leave time for a second.
+# A first attempt that hangs must leave time for a second one.
 ATTEMPT_SHARE = 0.5
-# Encoded or not, these name no schedule in a URL but the folder, and the one above.
+# In a URL these mean the folder and the one above, encoded or not.
 DOT_SEGMENTS = (".", "..")
 
 
 def is_key_in_url(key: str) -> bool:
-    """Whether a schedule with this deduplication key can be asked for by it.
+    """Whether a schedule can be asked for by this deduplication key.
 
-    An escape in it is undone by the server, as if it were another's key, and what begins with
-    `sched_` is taken for an id.
+    The server undoes an escape in it, which gives another key. It takes a key that begins with
+    `sched_` for an id.
     """
     return unquote(key) == key and key not in DOT_SEGMENTS and not key.startswith("sched_")
 
@@ -60,7 +60,7 @@ class SchedulesRoute:
 
     @classmethod
     def of(cls, config: Config, **options: Any) -> Self:
-        """Return the route that the settings name."""
+        """Return the route for these settings."""
         return cls(
             config.trigger_api_url,
             config.trigger_secret_key,
@@ -71,7 +71,7 @@ class SchedulesRoute:
         )
 
     def look(self, seconds: float) -> Answer:
-        """Read the list's first schedule, which takes a key that is right and changes nothing.
+        """Read the list's first schedule. That needs a valid key and changes nothing.
 
         Raises:
             requests.RequestException: no answer came.
@@ -81,7 +81,7 @@ class SchedulesRoute:
     def _send(
         self, method: str, path: tuple[str, ...], seconds: float, query: str = "", json: Any = None
     ) -> Answer:
-        """Send one request to what `path` names below the route."""
+        """Send one request to `path` below the route."""
         below = "".join(f"/{quote(part, safe='')}" for part in path)
         request_id = log.noted("request_id")
         headers = {"X-Request-ID": request_id} if request_id else None
@@ -91,9 +91,9 @@ class SchedulesRoute:
 def persist(
     attempt: Callable[[float], tuple[Verdict, float]], deadline: Deadline
 ) -> Verdict | None:
-    """Attempt, with the seconds that are left, until it is settled or another wait is too long.
+    """Attempt with the seconds that are left, until it is settled or the next wait is too long.
 
-    An attempt returns what its answer means, and the seconds that the server said to wait.
+    An attempt returns the meaning of its answer, and the seconds that the server said to wait.
     Returns the last verdict; None if the deadline passed between two attempts.
     """
     backoff = FIRST_BACKOFF_SECONDS

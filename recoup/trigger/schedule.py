@@ -1,7 +1,7 @@
-"""A schedule of Trigger.dev as an object, read from what its API answers or a file of ours.
+"""A schedule of Trigger.dev as an object, read from an answer of its API or from our backup.
 
 Mirrors `ScheduleObject` and `ListSchedulesResult` in trigger.dev's
-`packages/core/src/v3/schemas/api.ts`; what is not used here is let through.
+`packages/core/src/v3/schemas/api.ts`. Fields that are not used here are ignored.
 """
 
 import re
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from marshmallow import EXCLUDE, Schema, fields, post_load, validate
 
-# What Trigger.dev calls its schedules.
+# The form of Trigger.dev's schedule ids.
 SCHEDULE_ID = re.compile(r"sched_\w+", re.ASCII)
 # By the environment's name in our settings.
 ENVIRONMENT_TYPES = {
@@ -23,7 +23,7 @@ ENVIRONMENT_TYPES = {
 
 
 def task_ids(external_id: Any, deduplication_key: Any) -> set[str]:
-    """Return the tasks that a schedule with these two says it is of."""
+    """Return the tasks that a schedule with these two names."""
     ids = set()
     for text in (external_id, deduplication_key):
         try:
@@ -42,7 +42,7 @@ class Environment(NamedTuple):
 
 @dataclass(frozen=True)
 class Schedule:
-    """`task` is Trigger.dev's task identifier; `raw` is all that was said of the schedule."""
+    """`task`: Trigger.dev's task identifier; `raw`: the schedule as Trigger.dev gave it."""
 
     id: str
     task: str
@@ -58,16 +58,16 @@ class Schedule:
 
     @property
     def names(self) -> set[str]:
-        """What Trigger.dev finds it by."""
+        """The names by which Trigger.dev finds it."""
         return set(filter(None, (self.id, self.deduplication_key)))
 
     @property
     def task_ids(self) -> set[str]:
-        """The tasks that it says it is of."""
+        """The tasks that it names."""
         return task_ids(self.external_id, self.deduplication_key)
 
     def differences(self, other: "Schedule") -> list[str]:
-        """Name what is not the same in another one, but for its id, its key and `active`."""
+        """Name the fields that differ in another schedule, except id, key and `active`."""
         names = ("task", "cron", "timezone", "window", "external_id")
         return [name for name in names if getattr(self, name) != getattr(other, name)]
 

@@ -1,4 +1,4 @@
-"""`/docs`: the OpenAPI document as a page, where a person can paste a key and try a delete.
+"""`/docs`: the OpenAPI document as a page, where people can paste a key and try a delete.
 
 Swagger UI comes with the wheel of flask-swagger-ui, whose own blueprint is not used: its page
 has a box to load a document from anywhere, and no policy that keeps the browser to this host.

@@ -1,6 +1,6 @@
-"""From what a room raised to what the caller reads: the only place that knows both.
+"""Turns the exceptions of all modules into answers. Only this module knows both.
 
-The caller gets the contract's shape and one sentence of ours; the reason goes to the log.
+The caller gets the contract's shape and one sentence of ours. The reason goes to the log.
 """
 
 import logging
@@ -28,7 +28,7 @@ from recoup.web.schemas import InvalidBody
 
 Answer = tuple[dict[str, Any], int] | tuple[dict[str, Any], int, dict[str, str]]
 
-# What a caller is told of a failure that is not its own.
+# What a caller reads about a failure that is not the caller's own.
 FAILURES = {
     DatabaseFailed: "The database did not answer; nothing was changed. Ask again.",
     PrivyFailed: "The token could not be checked; nothing was changed. Ask again.",
@@ -46,7 +46,7 @@ REFUSALS = {DeletionNotPossible: "not possible", Overloaded: "no place"}
 
 
 def init_app(app: Flask) -> None:
-    """Register the answer to everything that can be raised."""
+    """Register the answer to each exception."""
     app.register_error_handler(InvalidBody, _invalid_body)
     app.register_error_handler(Unauthenticated, _unauthenticated)
     app.register_error_handler(AccessDenied, _access_denied)
@@ -54,7 +54,7 @@ def init_app(app: Flask) -> None:
     for failure in FAILURES:
         app.register_error_handler(failure, _failed)
     app.register_error_handler(BadRequest, _bad_request)
-    # gunicorn reads a chunked body as the app does, and finds only then that it is none.
+    # gunicorn reads a chunked body only when the app does, and finds a broken one only then.
     app.register_error_handler(ParseException, _bad_request)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
@@ -66,7 +66,7 @@ def _invalid_body(error: InvalidBody) -> Answer:
 
 
 def _bad_request(error: Exception) -> Answer:
-    """Answer a body that never came whole."""
+    """Answer to a body that did not come whole."""
     return _invalid_body(InvalidBody("Invalid JSON body"))
 
 
@@ -93,7 +93,7 @@ def _failed(error: Exception) -> Answer:
 
 
 def _http_error(error: HTTPException) -> Answer:
-    """Keep the status and its headers, such as `Allow`, and put the body in our shape."""
+    """Keep the status and its headers, such as `Allow`, with a body in our shape."""
     headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
     return {"status": "error", "error": error.name}, error.code or 500, headers
 

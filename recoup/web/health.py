@@ -15,13 +15,13 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> dict[str, str]:
-    """Answer as long as the process does, and say which version it is."""
+    """Answer as long as the process runs, with its version."""
     return {"status": "ok", "version": __version__}
 
 
 @blueprint.get("/readyz")
 def readyz() -> tuple[dict[str, object], int]:
-    """Say whether the database is reachable and upgraded, and what is not."""
+    """Say whether a deletion could be done now, and if not, what is missing."""
     problems = find_problems()
     if problems:
         return {"status": "not ready", "problems": problems}, 503
@@ -30,5 +30,5 @@ def readyz() -> tuple[dict[str, object], int]:
 
 @blueprint.get("/metrics")
 def show_metrics() -> Response:
-    """Answer what Prometheus asks for."""
+    """Answer with the metrics for Prometheus."""
     return Response(metrics.render(Marks()), content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -1,4 +1,4 @@
-"""A limit on the deletions that a worker has in hand."""
+"""A limit on the deletions that a worker does at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,24 +6,24 @@ from queue import Empty, SimpleQueue
 
 from recoup.counts import counts
 
-# A deletion waits so long for a place. To refuse costs nearly what a deletion does, and whoever is
-# refused at once asks again at once; but it holds a thread that is there for everything else.
+# How long a deletion waits for a place. A refusal costs nearly as much as a deletion, and a caller
+# who is refused at once asks again at once. But the wait holds a thread that other requests need.
 PATIENCE_SECONDS = 0.1
 
 
 class Overloaded(Exception):
-    """This worker has as many deletions in hand as it takes on."""
+    """This worker does as many deletions as it may."""
 
 
 class DeletionLimit:
-    """As many places as deletions may be in hand at once. Threads share it.
+    """Has a place for each deletion that may be done at once. Threads share it.
 
-    Each deletion holds a thread while it waits for Trigger.dev, and some threads must be left to
-    answer everything else.
+    A deletion holds a thread while it waits for Trigger.dev, and some threads must stay free for
+    everything else.
     """
 
     def __init__(self, places: int) -> None:
-        # A semaphore, made of what Python has in C.
+        # A semaphore, but implemented in C.
         self._places: SimpleQueue[None] = SimpleQueue()
         for _ in range(places):
             self._places.put(None)

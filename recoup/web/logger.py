@@ -1,4 +1,4 @@
-"""gunicorn's own log, in the form of ours, and as little to be held up by whoever reads it."""
+"""gunicorn's own log, in the form of ours; a slow reader doesn't hold it up, either."""
 
 import sys
 from typing import Any

@@ -1,6 +1,6 @@
-"""Bodies: a request's bytes to a checked value, or to a reason that the caller can act on.
+"""Bodies: turns a request's bytes into a checked value, or into a reason for the caller.
 
-The schemas of answers are what `/openapi.json` promises; `errors.py` makes the answers.
+The schemas of answers are for `/openapi.json`; `errors.py` makes the answers.
 """
 
 import json
@@ -9,16 +9,16 @@ from typing import Any, NoReturn, cast
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
-# The contract's own, and a task of the demo.
+# The contract's own example, and a task of the demo.
 EXAMPLE_ID = "aade2bce-55c7-468e-a606-c4e76fb2ea2a"
-# Narrower than `uuid.UUID()`, which takes braces, `urn:uuid:` and any script's digits.
+# Stricter than `uuid.UUID()`, which accepts braces, `urn:uuid:` and the digits of any script.
 _CANONICAL_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class InvalidBody(Exception):
-    """The body is not what the contract asks for.
+    """The body is not valid by the contract.
 
-    `missing_fields`: the path to the first field that is wrong, empty for the body as a whole.
+    `missing_fields`: the path to the first invalid field; empty for the body as a whole.
     """
 
     def __init__(self, message: str, missing_fields: list[str] | None = None) -> None:
@@ -50,7 +50,7 @@ class _Body(Schema):
 
 
 class DeleteTaskRequest(_Body):
-    """`{"id": "<uuid>"}`; what else is in it is ignored."""
+    """`{"id": "<uuid>"}`; other fields are ignored."""
 
     error_messages = {"type": "Body must be a JSON object"}
 
@@ -95,7 +95,7 @@ class DeleteTaskValidationErrorResponse(DeleteTaskFailureResponse):
 
 
 class Error(_Body):
-    """The caller is not known, or may not do this."""
+    """The caller is unknown, or may not do this."""
 
     error = fields.Integer(
         required=True, metadata={"format": "int32", "description": "The status once more"}
@@ -110,7 +110,7 @@ def read_task_id(body: bytes) -> str:
     """Return the task's id from the body of a delete request, in canonical lower case.
 
     Raises:
-        InvalidBody: naming what is wrong.
+        InvalidBody: with what is wrong.
     """
     try:
         return cast(str, _delete_task.load(_parse(body))["id"])
@@ -120,7 +120,7 @@ def read_task_id(body: bytes) -> str:
 
 
 def _parse(body: bytes) -> Any:
-    """Read JSON as RFC 8259 has it: UTF-8 (a byte order mark may lead), and no NaN."""
+    """Read JSON by RFC 8259: UTF-8, with or without a byte order mark, and no NaN."""
     try:
         return json.loads(body.decode("utf-8-sig"), parse_constant=_refuse)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What routes and commands work with; `create_app` makes it."""
+"""The services that routes and commands use; `create_app` makes them."""
 
 from dataclasses import dataclass
 

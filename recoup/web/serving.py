@@ -1,6 +1,6 @@
 """What gunicorn's master does for its workers: settings, addresses, and a reload that may fail.
 
-It stands beside `gunicorn.conf.py`, which gunicorn runs at the start and again at each reload, and
+`gunicorn.conf.py` uses it; gunicorn runs that at the start and again at each reload. This module
 imports nothing that a worker has to import for itself.
 """
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from recoup.config import Config
 
-# What the master has checked, in a worker: it reads nothing itself, as the files may have been
-# changed since. None where there is no master.
+# The settings that the master has checked. A worker doesn't read them again, because the files may
+# have changed since. None without a master.
 config: Config | None = None
 
 
@@ -21,7 +21,7 @@ class _NotReloaded(Exception):
 
 
 def find_addresses(host: str | None, port: int | None) -> list[str]:
-    """Return where to serve: a port that is named is for others to reach, at every address."""
+    """Return where to serve. If a port is set, others shall reach it, so at every address."""
     if host is None and port is not None:
         return [f"{address}:{port}" for address in _all_addresses()]
     host = host or "127.0.0.1"
@@ -29,7 +29,7 @@ def find_addresses(host: str | None, port: int | None) -> list[str]:
 
 
 def _all_addresses() -> list[str]:
-    """Return what stands for every address of this machine, which may be without IPv6."""
+    """Return the names for every address of this machine, with IPv6 if it has it."""
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::", 0))
@@ -40,7 +40,7 @@ def _all_addresses() -> list[str]:
 
 
 def keep_serving(server: Any) -> None:
-    """Have a reload that can't be done change nothing; gunicorn by itself would end."""
+    """Make a reload that fails change nothing; gunicorn by itself would end."""
     server.reload = partial(_reload, server, server.reload)
     server.app.reload = partial(_load_settings, server, server.app.reload)
 
@@ -53,14 +53,14 @@ def _reload(server: Any, reload: Callable[[], None]) -> None:
 
 
 def _load_settings(server: Any, load: Callable[[], None]) -> None:
-    """Run `gunicorn.conf.py` again; if it fails, keep what it gave before."""
+    """Run `gunicorn.conf.py` again; if it fails, keep the old settings."""
     before = dict(vars(server.app))
     try:
         load()
         if server.app.cfg.address != server.cfg.address:
-            # gunicorn would let go of the old one first, and end if it can't have the new one.
+            # gunicorn would give up the old address first, and end if it can't get the new one.
             raise SystemExit("Another HOST or PORT takes a restart.")
     except SystemExit as error:
         vars(server.app).update(before)
-        reason = error.code if isinstance(error.code, str) else "What is above says why."
+        reason = error.code if isinstance(error.code, str) else "The lines above say why."
         raise _NotReloaded(reason) from None

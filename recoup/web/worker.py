@@ -1,8 +1,8 @@
-"""gunicorn's threaded worker, with an end to how long it waits for a client.
+"""gunicorn's threaded worker, with a limit to how long it waits for a client.
 
-In the plain one a thread waits for a client that has sent half a request, or reads no answer, as
-long as the client likes; and a client that doesn't hang up after its answer is waited for by the
-main thread, so that nobody else gets in. A few such clients stop the service.
+Without this limit a thread waits for ever for a client that sends only half a request, or doesn't
+read its answer. The main thread waits for a client that doesn't hang up after its answer, and
+accepts nobody else meanwhile. A few such clients stop the service.
 """
 
 import socket
@@ -18,31 +18,31 @@ from gunicorn.http.unreader import SocketUnreader
 from gunicorn.util import close_graceful
 from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 
-# From the first byte of a request to its last; and for an answer to be taken.
+# For a request, from its first byte to its last; and for the client to read the answer.
 CLIENT_SECONDS = 5
-# A request usually follows its connection at once; a thread waits no longer for one that doesn't.
+# A request usually follows its connection at once. A thread doesn't wait longer for one.
 FIRST_BYTE_SECONDS = 0.05
-# Of a worker whose threads all have work; long enough for an idle process to wake up.
+# For a worker whose threads are all busy; long enough for an idle process to wake up.
 HESITATION_SECONDS = 0.002
-# Between two tries to accept a connection, where one has failed; and after this long without a
-# failure, the next one is news.
+# The pause after a failure to accept a connection. After so many quiet seconds, a failure is logged
+# again.
 PAUSE_SECONDS = 0.1
 QUIET_SECONDS = 10
-# Python has a thread give way to those that wait after 5 ms, in the middle of its work; each of
-# ours waits for something itself long before this.
+# By default Python interrupts a thread for others after 5 ms, in the middle of its work. Our
+# threads wait for something themselves long before this.
 SWITCH_SECONDS = 0.1
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's threaded worker, but for clients that are too slow, and for who accepts.
+    """gunicorn's threaded worker. It drops slow clients, and leaves connections to idle workers.
 
-    The kernel hands a connection to whichever worker asks first. Each hesitates here as it has
-    work, so that one with free threads is first, and none fills up beside idle ones.
+    The kernel gives a connection to the worker that asks first. So each worker hesitates here, the
+    longer the busier it is. A worker with free threads is then first.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make the heartbeat's file, in whatever temporary folder there is by now."""
-        # The one that was found first may be gone, and the master would end for want of it.
+        """Make the heartbeat's file, in the temporary folder that exists now."""
+        # The folder that was found at the start may be gone, and then the master would end.
         tempfile.tempdir = None
         super().__init__(*args, **kwargs)
         self._accept_from = float("-inf")
@@ -55,12 +55,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             raise RuntimeError("TLS is for the proxy in front: unset certfile and keyfile")
 
     def init_process(self) -> None:
-        """Begin to serve, in threads that give way where they wait."""
+        """Begin to serve, in threads that switch where they wait."""
         sys.setswitchinterval(SWITCH_SECONDS)
         super().init_process()
 
     def accept(self, listener: Any) -> None:
-        """Take a connection that is waiting, if no worker with less to do has taken it."""
+        """Accept a waiting connection, unless a less busy worker is faster."""
         busy = self.nr_conns - len(self.keepalived_conns) - len(self.pending_conns)
         time.sleep(HESITATION_SECONDS * max(0, min(1, busy / self.cfg.threads)))
         try:
@@ -69,9 +69,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._pause_accepting(error)
 
     def _pause_accepting(self, error: OSError) -> None:
-        """Leave connections in the socket's queue for a moment: mostly, no file can be opened.
+        """Leave connections in the socket's queue for a moment, usually because files ran out.
 
-        gunicorn's own worker ends here, and with it all that it has in hand.
+        gunicorn's own worker would end here, with all its requests.
         """
         now = time.monotonic()
         if now > self._accept_from + QUIET_SECONDS:
@@ -80,16 +80,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.set_accept_enabled(False)
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Accept connections or none; the main loop asks for it again and again."""
+        """Accept connections or none; the main loop calls this again and again."""
         super().set_accept_enabled(enabled and time.monotonic() >= self._accept_from)
 
     def handle(self, conn: TConn) -> Any:
-        """Read the next request of a connection and answer it; return what to do with it next."""
+        """Read and answer a connection's next request; return what to do with it next."""
         if conn.parser is None:
             conn.parser = get_parser(self.cfg, conn.sock, conn.client)
             conn.parser.unreader = _BoundedUnreader(conn.sock)
         if not conn.initialized and not conn.wait_for_data(FIRST_BYTE_SECONDS):
-            return _DEFER  # Now the main thread watches it, until something comes.
+            return _DEFER  # The main thread now watches it until something comes.
         conn.parser.unreader.deadline = None
         outcome = super().handle(conn)
         if not outcome:
@@ -105,7 +105,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return False
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
-        """Answer and log as gunicorn does, but quote nothing: a broken header may hold a key."""
+        """Answer and log as gunicorn does, without quotes: a broken header may contain a key."""
         if isinstance(exc, ParseException):
             exc.args = ()
             for name, value in vars(exc).items():
@@ -115,20 +115,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 def _bound(sock: socket.socket, seconds: float) -> None:
-    """Have the socket wait so long; to tell the kernel what it knows would cost a call to it."""
+    """Set the socket's timeout; leave out the system call if it is set already."""
     if sock.gettimeout() != seconds:
         sock.settimeout(seconds)
 
 
 def _hang_up(sock: socket.socket) -> None:
-    """Wait here for the client to hang up too, and leave nothing to wait for in closing."""
+    """Wait here until the client hangs up too, so that closing needn't wait."""
     with suppress(OSError):
         close_graceful(sock.dup())
         sock.shutdown(socket.SHUT_RD)
 
 
 class _BoundedUnreader(SocketUnreader):  # type: ignore[misc]
-    """Reads a request's bytes; a client that is too slow counts as one that has hung up."""
+    """Reads a request's bytes; a client that is too slow counts as gone."""
 
     deadline: float | None = None
 

@@ -1,4 +1,4 @@
-"""Who is calling: API keys and Privy's tokens, and what is said where neither can be checked."""
+"""Who is calling: API keys and Privy's tokens, and the answer if neither can be checked."""
 
 import json
 import time
@@ -110,7 +110,7 @@ class TestApiKey:
         assert answer == unauthorized(ONE_OF_TWO)
 
     def test_it_has_to_be_whole(self, client, world):
-        """Neither more nor less than the key is the key."""
+        """A longer or shorter text is another key."""
         key = world.key(world.account())
         wrong = [key[:-1], key + "0", key.upper(), f"{key},{key}", f"{key}, {key}"]
         assert {ask(client, x_api_key=text)[0] for text in wrong} == {401}
@@ -122,7 +122,7 @@ class TestApiKey:
         assert ask(client, x_api_key=stored) == NOT_LET_IN
 
     def test_it_ends_when_its_time_has_come(self, client, world):
-        """A key counts until its `expires_at`, and not after."""
+        """A key is valid until its `expires_at`, and not after."""
         account = world.account()
         over = world.key(account, expires_at=now() - timedelta(seconds=1))
         valid = world.key(account, expires_at=now() + timedelta(hours=1))
@@ -344,14 +344,14 @@ def _sqlite_client(sqlite_url, standin, settings):
     ],
 )
 def test_a_bad_token_is_unauthorized_and_privy_is_not_asked(sqlite_client, privy, make):
-    """What our app's key doesn't vouch for now is turned away without a network call."""
+    """A token that our app's key can't verify is refused without a network call."""
     privy.users[DID] = [email("owner@example.com")]
     assert bearer(sqlite_client, make()) == NOT_LET_IN
     assert privy.paths == []
 
 
 def test_the_claims_of_the_bad_tokens_are_good(sqlite_client, privy):
-    """Each token above is bad by its one flaw alone: without it Privy is asked."""
+    """Each token above has only one flaw: without it Privy is asked."""
     assert bearer(sqlite_client, make_token()) == NOT_LET_IN
     assert len(privy.paths) == 1
     assert make_claims()["aud"] == APP_ID
@@ -412,7 +412,7 @@ def test_a_privy_that_hangs_is_given_up(sqlite_client, privy, monkeypatch):
 
 
 def test_our_secret_is_what_privy_knows_us_by(sqlite_url, standin, privy):
-    """With another app secret Privy turns *us* away, which is no fault of the caller's."""
+    """With another app secret Privy refuses *us*, which is not the caller's fault."""
     settings = {"PRIVY_APP_ID": APP_ID, "PRIVY_JWT_VERIFICATION_KEY": PUBLIC_KEY_PEM}
     settings |= {"PRIVY_PROJECT_SECRET": "another", "PRIVY_API_URL": privy.url}
     client = create_app(make_config(sqlite_url, **settings)).test_client()
@@ -457,7 +457,7 @@ class TestWhy:
 
         assert why(bearer_of(make_token(exp=1))) == "expired token"
         assert why(bearer_of(make_token(stranger))) == "bad signature"
-        assert why(bearer_of(make_token(aud="another"))) == "no token of this app"
+        assert why(bearer_of(make_token(aud="another"))) == "not a token of this app"
         assert why(bearer_of(make_token())) == "unknown user"
         privy.users[DID] = []
         assert why(bearer_of(make_token())) == "a user without an e-mail address"

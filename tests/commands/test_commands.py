@@ -71,7 +71,7 @@ def without_times(text):
 
 
 def test_recover_completes_what_has_expired(recoup, world):
-    """And leaves alone, but counts, what somebody may still be working on."""
+    """What somebody may still be working on is left alone, but counted."""
     account = world.account()
     expired, working, untouched = (world.task(account) for _ in range(3))
     world.place_mark(expired, lease_seconds=-1)
@@ -128,7 +128,7 @@ def test_recover_names_a_doubt_that_is_too_young(recoup, world, standin):
     result = recoup("tasks", "recover")
     assert (result.exit_code, without_times(result.stdout)) == (
         1,
-        [f"{task} is left until TIME: Trigger.dev may act yet", "0 settled, 1 left."],
+        [f"{task} is left until TIME: Trigger.dev may still act", "0 settled, 1 left."],
     )
 
 
@@ -208,7 +208,7 @@ def test_config_check_names_every_problem(run):
 
 
 def test_config_check_warns_of_names_that_look_like_a_mistake(run, tmp_path):
-    """Beside the settings, on stderr; it is no reason to fail, as others may need them."""
+    """Beside the settings, on stderr; it doesn't fail, because others may need them."""
     (tmp_path / ".env").write_text("TRIGGER_SECRT_KEY=tr_hidden\nTRIGGER_PROJECT_ID=hidden\n")
     code, stdout, stderr = run("recoup", "config", "check", **SECRETS)
     assert (code, "DATABASE_URL=" in stdout) == (0, True)

@@ -46,7 +46,7 @@ def test_an_operator_deletes_any_task(recoup, world):
 def test_an_unknown_task_is_named_as_such(recoup, standin):
     """And nothing is asked of Trigger.dev."""
     line = error_line(recoup("tasks", "delete", NOBODY))
-    assert line == "Error: there is no such task; is it deleted already?"
+    assert line == "Error: there is no such task; perhaps it is deleted already"
     assert standin.requests == []
 
 
@@ -116,7 +116,7 @@ def test_after_a_failure_it_goes_on(recoup, world, standin):
     assert result.exit_code == 1
     assert result.stdout.splitlines()[-1] == "2 of 4 deleted, 2 failed."
     *logged, unknown, refused = result.stderr.splitlines()
-    assert unknown == f"Error: {NOBODY}: there is no such task; is it deleted already?"
+    assert unknown == f"Error: {NOBODY}: there is no such task; perhaps it is deleted already"
     assert refused.startswith(f"Error: {kept}: The schedule could not be cancelled; ")
     levels = [line["level"] for line in lines_of(logged)]
     assert levels == ["info", "error", "error", "info"]
@@ -213,7 +213,7 @@ def test_without_a_terminal_an_account_needs_yes(recoup, world, standin):
     account, (task_id,) = tasks(world, 1)
     result = recoup("tasks", "delete", "--account", account)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "with --yes" in result.stderr
+    assert "give --yes" in result.stderr
     assert world.row(task_id)
     assert standin.requests == []
 

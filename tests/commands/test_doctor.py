@@ -1,4 +1,4 @@
-"""`recoup doctor`: a line for each thing that a deletion needs; exit code 1 if one is amiss."""
+"""`recoup doctor`: a line for each thing that a deletion needs; exit code 1 if one is wrong."""
 
 import json
 import os
@@ -81,9 +81,9 @@ def test_all_is_well(doctor, database_url, standin):
         "database": ("ok", "reachable and upgraded"),
         "orphans": ("ok", "none"),
         "Trigger.dev": ("ok", "reachable with this key (schedules: 1)"),
-        "environment": ("note", "the key's is dev; set TRIGGER_ENVIRONMENT to have it checked"),
-        "schedules": ("note", "no enabled task names one that could be looked up"),
-        "Privy": ("note", "not configured; only API keys are taken"),
+        "environment": ("note", "the key's is dev; set TRIGGER_ENVIRONMENT to check it"),
+        "schedules": ("note", "no enabled task names a schedule to look up"),
+        "Privy": ("note", "not configured; only API keys are accepted"),
     }
 
 
@@ -171,7 +171,7 @@ def test_a_clock_that_is_apart_from_the_databases(doctor, postgres_url, seconds,
 def test_a_clock_that_is_the_databases(doctor, postgres_url):
     """Compared over a real connection."""
     _, findings = doctor(DATABASE_URL=postgres_url)
-    assert findings["clock"] == ("ok", "as the database's")
+    assert findings["clock"] == ("ok", "same as the database's")
 
 
 def test_a_wrong_key(doctor, sqlite_url, standin):
@@ -281,7 +281,7 @@ def test_a_key_of_the_environment_that_it_should_be_of(
 
 
 @pytest.mark.parametrize(
-    ("key", "found"), [("tr_dev_x", "dev"), ("tr_pro_x", "no known one"), ("x", "no known one")]
+    ("key", "found"), [("tr_dev_x", "dev"), ("tr_pro_x", "unknown"), ("x", "unknown")]
 )
 def test_a_key_of_another_environment(doctor, sqlite_url, standin, key, found):
     """Trigger.dev takes it, and would say of each schedule that it is not there."""
@@ -329,12 +329,12 @@ def test_a_key_that_knows_no_stored_id(doctor, database_url, standin, fill, key)
     verdict, text = findings["schedules"]
     assert (code, verdict) == (1, "failed")
     assert text == (
-        "this key knows none of 2 that tasks name; it is of another environment or project, or, "
-        "if the schedules are really gone, set TRIGGER_TRUST_MISSING for their tasks to be deleted"
+        "this key knows none of 2 that tasks name; it belongs to another environment or project; "
+        "if the schedules are really gone, set TRIGGER_TRUST_MISSING to delete their tasks"
     )
     settings = {"TRIGGER_SECRET_KEY": key, "TRIGGER_TRUST_MISSING": "true"}
     code, findings = doctor(DATABASE_URL=database_url, **settings)
-    text = "this key knows none of 2 that tasks name; by TRIGGER_TRUST_MISSING they are gone"
+    text = "this key knows none of 2 that tasks name; with TRIGGER_TRUST_MISSING they count as gone"
     assert (code, findings["schedules"]) == (0, ("note", text))
 
 
@@ -351,7 +351,7 @@ def test_disabled_tasks_are_not_asked_about(doctor, database_url, fill):
     """Theirs may well be gone."""
     fill("sched_gone", enabled=False)
     code, findings = doctor(DATABASE_URL=database_url)
-    text = "no enabled task names one that could be looked up"
+    text = "no enabled task names a schedule to look up"
     assert (code, findings["schedules"]) == (0, ("note", text))
 
 

@@ -1,4 +1,4 @@
-"""`recoup db guard`, and what of orphans `recoup tasks recover` does."""
+"""`recoup db guard`, and what `recoup tasks recover` does about orphans."""
 
 import re
 from contextlib import closing

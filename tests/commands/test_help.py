@@ -59,7 +59,7 @@ def test_python_m_recoup_says_what_it_does(run, tmp_path, option):
     assert (code, stderr) == (0, "")
     assert stdout.startswith("Usage: python -m recoup ")
     text = " ".join(stdout.split())
-    assert "Without TRIGGER_SECRET_KEY it is a demo" in text
+    assert "Without TRIGGER_SECRET_KEY it runs a demo" in text
     assert "`recoup --help` has the commands" in text
     assert all(name in text for name in SETTINGS)
     assert list(tmp_path.iterdir()) == []

@@ -307,7 +307,7 @@ def test_fix_deletes_orphans_and_stores_lost_ids(recoup, world, standin, account
     assert result.exit_code == 0
     assert [len(entries) for entries in reported(result).values()] == [1, 0, 1, 0]
     backed_up, *said = [line for line in result.stderr.splitlines() if not line.startswith("{")]
-    assert "has what is deleted" in backed_up
+    assert "has the schedules" in backed_up
     assert said == [f"{orphan} deleted", f"{kept} stored", "Left: nothing."]
     assert standin.deletions == {orphan: 1}
     assert world.row(lost)["trigger_schedule_id"] == kept
@@ -355,7 +355,7 @@ def test_without_a_terminal_fix_needs_yes(recoup, standin, account, orphan):
     """It is refused before anything is asked of anybody."""
     result = recoup("reconcile", "--fix")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "with --yes" in result.stderr
+    assert "give --yes" in result.stderr
     assert standin.requests == []
 
 
@@ -373,7 +373,7 @@ def test_the_backup_is_written_before_the_first_deletion(recoup, standin, accoun
     ((name, mode, content),) = seen
     assert re.fullmatch(r"recoup-schedules-\d{8}T\d{6}Z\.json", name)
     assert (mode, content) == (0o600, [schedule])
-    assert f"{name} has what is deleted" in result.stdout
+    assert f"{name} has the schedules" in result.stdout
 
 
 @pytest.mark.parametrize(("path", "reason"), [("kept.json", "File exists"), ("no/x", "No such")])
@@ -500,7 +500,7 @@ def test_a_file_that_is_no_backup_is_refused(recoup, standin, content):
     result = recoup("restore-schedules", "backup.json")
     assert (result.exit_code, result.stdout) == (2, "")
     line = result.stderr.splitlines()[-1]
-    assert line == "Error: backup.json is not what `tasks reconcile --fix` wrote."
+    assert line == "Error: backup.json was not written by `tasks reconcile --fix`."
     assert standin.requests == []
 
 
@@ -557,12 +557,12 @@ def test_on_a_terminal_fix_asks(world, standin, account, orphan, database_url, a
 
 
 def test_on_a_terminal_a_deletion_is_told_once(world, standin, account, orphan, database_url):
-    """By the command; the log's line of it is for who collects standard error."""
+    """By the command; the log's line is for programs that collect standard error."""
     environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
     command = [*RECOUP_TASKS, "reconcile", "--fix", "--yes"]
     code, shown = on_a_terminal(command, b"", **environ)
     assert code == 0, shown
-    _, after = shown.split("has what is deleted")
+    _, after = shown.split("has the schedules")
     assert after.count(orphan) == 1
     assert f"\n{orphan} deleted\r\nLeft: nothing.\r\n" in after
 

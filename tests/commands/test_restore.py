@@ -136,7 +136,7 @@ def test_a_key_that_can_not_be_asked_for_is_there_by_its_id(restore, standin, ke
 
 
 @pytest.mark.parametrize(
-    ("key", "named"), [(DEV, "DEVELOPMENT"), ("x", "of none")], ids=["dev", "unknown"]
+    ("key", "named"), [(DEV, "DEVELOPMENT"), ("x", "unknown")], ids=["dev", "unknown"]
 )
 def test_with_a_key_of_another_environment_nothing_is_made(restore, standin, key, named):
     """Deduplication keys are a project's: it would take over what is there."""
@@ -147,7 +147,9 @@ def test_with_a_key_of_another_environment_nothing_is_made(restore, standin, key
     result = restore(key)
     assert (result.exit_code, result.stdout) == (1, "")
     [line] = result.stderr.splitlines()
-    assert line.startswith(f"Error: {there} in {BACKUP} is of another environment (PRODUCTION) ")
+    assert line.startswith(
+        f"Error: {there} in {BACKUP} belongs to another environment (PRODUCTION) "
+    )
     assert f"TRIGGER_SECRET_KEY ({named})" in line
     assert standin.requests == []
     assert standin.schedules == {there: as_it_was}
@@ -166,7 +168,7 @@ def test_with_a_key_of_another_environment_of_its_kind_nothing_is_made(restore, 
     standin.requests.clear()
     result = restore(OTHER_DEV)
     assert result.exit_code == 1
-    assert "is of another environment" in result.stderr
+    assert "belongs to another environment" in result.stderr
     assert posts(standin) == []
     assert standin.schedules == before
 
@@ -178,7 +180,7 @@ def test_one_of_another_environment_keeps_all_from_being_made(restore, standin):
     back_up(standin, *ids)
     result = restore()
     assert result.exit_code == 1
-    assert f"{ids[1]} in {BACKUP} is of another environment (STAGING)" in result.stderr
+    assert f"{ids[1]} in {BACKUP} belongs to another environment (STAGING)" in result.stderr
     assert standin.schedules == {}
 
 

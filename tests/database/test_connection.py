@@ -1,4 +1,4 @@
-"""The pool and its waits: what fails, fails in time, and costs nobody else anything."""
+"""The pool and its waits: a failure comes in time, and disturbs nobody else."""
 
 import gc
 import os
@@ -307,7 +307,7 @@ def test_an_unknown_database_fails_without_the_password(postgres):
     """The server's reason is told, and neither the database's name."""
     address = postgres.tcp_url("no_such").partition("@")[2]
     connect(make_config(f"postgresql://postgres:hidden@{address}"))
-    with pytest.raises(DatabaseFailed, match="it has no database of the name") as caught:
+    with pytest.raises(DatabaseFailed, match="it has no database with the name") as caught:
         fetch("SELECT 1")
     assert "hidden" not in str(caught.value)
     assert "no_such" not in str(caught.value)
@@ -362,7 +362,7 @@ def test_each_sqlite_connection_is_set_up(sqlite):
 
 
 def test_a_locked_sqlite_file_fails_in_time(short_waits, sqlite):
-    """For those who write; who only reads isn't held up."""
+    """For writers; readers are not held up."""
     sqlite.execute("BEGIN IMMEDIATE")
     with pytest.raises(DatabaseFailed, match="locked"):
         execute(NEW_ACCOUNT, str(uuid4()), "n")
@@ -394,7 +394,7 @@ def test_threads_may_write_to_sqlite_at_once(sqlite):
 
 
 def test_the_folder_of_a_sqlite_file_is_made(tmp_path):
-    """By the upgrade alone: the default is a folder that a fresh checkout doesn't have."""
+    """Only by the upgrade: a fresh checkout doesn't have the default folder."""
     connect(make_config(f"sqlite:///{tmp_path}/a/b/c.db"))
     with pytest.raises(DatabaseFailed):
         fetch("SELECT 1")
@@ -412,7 +412,7 @@ def test_a_sqlite_file_that_cannot_be_opened_fails_when_it_is_used():
 
 
 def test_threads_that_write_need_no_more_connections_than_there_are(sqlite_url):
-    """Who waits for its turn to write keeps nobody's connection from the one whose turn it is."""
+    """A thread that waits for its turn holds no connection that the writing thread needs."""
     connect(make_config(sqlite_url, DATABASE_POOL_SIZE="2"))
 
     def read_and_write(_):
@@ -429,7 +429,7 @@ def test_threads_that_write_need_no_more_connections_than_there_are(sqlite_url):
 
 
 def test_more_writers_than_connections_wait_for_nobody_who_waits_for_them(tmp_path):
-    """Whoever has the turn to write has a connection too, in a transaction as in a statement."""
+    """The thread whose turn it is has a connection, in a transaction and in a statement."""
     connect(make_config(f"sqlite:///{tmp_path}/x.db", DATABASE_POOL_SIZE="2"))
     upgrade()
     tasks = [str(uuid4()) for _ in range(64)]

@@ -1,4 +1,4 @@
-"""A database that fails is told of in a sentence, with what to do and without its name."""
+"""A failing database is reported in a sentence that says what to do and doesn't name it."""
 
 from pathlib import Path
 
@@ -57,13 +57,13 @@ def test_a_password_that_is_encoded_is_the_right_one(guarded):
     ("credentials", "name", "sentence"),
     [
         ("hidden_user:hidden", "hidden_name", "it refuses the user or the password; correct"),
-        ("hidden_user:hid#", "hidden_name", "with what is special in them percent-encoded"),
+        ("hidden_user:hid#", "hidden_name", "percent-encode special characters in them"),
         ("hidden_user", "hidden_name", "it refuses the user or the password; correct"),
         ("hidden_nobody:hidden", "hidden_name", "it refuses the user or the password; correct"),
         (
             f"hidden_user:{ENCODED}",
             "hidden_other",
-            "it has no database of the name in DATABASE_URL",
+            "it has no database with the name in DATABASE_URL",
         ),
     ],
 )
@@ -81,14 +81,14 @@ def test_a_closed_port():
 def test_a_host_that_nobody_knows():
     """The host has to be corrected."""
     told = told_of("postgresql://hidden_user:hidden@hidden.invalid/hidden_name")
-    assert told == "its host is not known here; correct it in DATABASE_URL"
+    assert told == "the host's name is not known; correct it in DATABASE_URL"
 
 
 def test_a_host_that_does_not_answer():
     """A firewall may be in between."""
     with black_hole() as (host, port):
         told = told_of(f"postgresql://hidden_user:hidden@{host}:{port}/hidden_name")
-    assert told.startswith("it can't be reached in time; is the host in DATABASE_URL right")
+    assert told.startswith("it can't be reached in time; check the host in DATABASE_URL")
 
 
 def test_what_is_not_known_is_told_without_what_it_quotes():
@@ -98,9 +98,9 @@ def test_what_is_not_known_is_told_without_what_it_quotes():
 
 
 def test_a_file_that_is_missing(tmp_path):
-    """`recoup db upgrade` makes it; most often it is sought in another folder than was meant."""
+    """`recoup db upgrade` makes it; most often the path begins in another folder than was meant."""
     told = told_of(f"sqlite:///{tmp_path}/hidden.db")
-    assert told.startswith("unable to open database file: it isn't there, or this user may not")
+    assert told.startswith("unable to open database file: it doesn't exist, or this user may not")
     assert "`recoup db upgrade` makes it" in told
 
 

@@ -1,4 +1,4 @@
-"""The guard's triggers: what they record, for whom, and that they stand in nobody's way."""
+"""The guard's triggers: what they record, for whom, and that they hinder nobody."""
 
 import os
 import subprocess
@@ -122,7 +122,7 @@ def test_a_deletion_of_ours_leaves_older_records(host):
 
 
 def test_a_row_with_our_mark_that_another_deletes_is_recorded(host):
-    """The one who works under the mark may have died, or not know of the last schedule."""
+    """The mark's owner may have died, or may not know the last schedule."""
     task = host.task("sched_1")
     statements.place_mark(task, str(uuid4()), None, 60)
     release()
@@ -306,7 +306,7 @@ def test_it_goes_with_a_dump_into_another_database(postgres, pg, postgres_url):
 
 
 def test_threads_that_delete_take_turns_on_few_connections(sqlite_url):
-    """Who waits for a turn holds a connection, and who has the turn waits for none."""
+    """A thread that waits for its turn holds a connection; the writing thread needs no other."""
     connect(make_config(sqlite_url, DATABASE_POOL_SIZE="2"))
     with closing(HostConnection(sqlite_url)) as host:
         tasks = [host.task("sched_1") for _ in range(64)]

@@ -1,4 +1,4 @@
-"""`upgrade()` makes a database ready, may come at any time, and harms nothing that is there."""
+"""`upgrade()` makes a database ready, may run at any time, and harms nothing that exists."""
 
 import os
 import re
@@ -205,7 +205,7 @@ def test_an_upgrade_with_nothing_to_do_asks_for_no_lock(host_url, upgraded, whos
     ],
 )
 def test_an_upgrade_that_has_something_to_do_waits_its_turn(host_url, upgraded, meanwhile):
-    """The locks of the others would be no test of an upgrade that never takes any."""
+    """The test above proves nothing if an upgrade never takes a lock."""
     upgraded.execute(meanwhile)
     with psycopg.connect(host_url) as other:
         other.execute("LOCK TABLE task_deletions IN ROW EXCLUSIVE MODE")
@@ -266,7 +266,7 @@ def test_the_public_roles_may_do_nothing_to_our_table(upgraded, role, statement)
 
 
 def test_row_level_security_is_a_second_fence(upgraded):
-    """Should somebody grant it to everyone again, no row shows, and none can be written."""
+    """If somebody grants it to everyone again, no row shows, and none can be written."""
     place_mark(upgraded)
     upgraded.execute("GRANT ALL ON task_deletions TO anon")
     upgraded.execute("SET ROLE anon")
@@ -344,7 +344,7 @@ def test_an_empty_database_is_left_empty(postgres):
 
 
 def test_an_upgrade_gives_up_behind_a_long_transaction(host_url, host):
-    """It would queue for a lock, and with it each of the host's own writers behind it."""
+    """It would queue for a lock, and the host's own writers would queue behind it."""
     with psycopg.connect(host_url) as other:
         other.execute("UPDATE scheduled_actions SET title = 'busy'")
         with pytest.raises(DatabaseFailed, match="lock timeout"):
@@ -356,7 +356,7 @@ def test_an_upgrade_gives_up_behind_a_long_transaction(host_url, host):
 
 @pytest.mark.parametrize("table", ["scheduled_actions", "account_api_keys"])
 def test_an_upgrade_that_gets_no_answer_leaves_nothing_behind(host_url, host, monkeypatch, table):
-    """Neither half of the additions nor a statement that still waits; the next one succeeds."""
+    """No half of the additions, and no statement that still waits; the next upgrade succeeds."""
     monkeypatch.setattr("recoup.database.migrations.UPGRADE_SECONDS", 1)
     connect(make_config(host_url))
     with psycopg.connect(host_url) as other:

@@ -78,7 +78,7 @@ def _grown(request, tmp_path_factory):
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_statement_finds_its_rows_by_an_index(grown, name):
-    """No statement on a request's way, nor of a recovery, reads a table whole."""
+    """No statement of a request or a recovery reads a whole table."""
     explain = "EXPLAIN" if is_postgres() else "EXPLAIN QUERY PLAN"
     sql, params = THERE[name].bind(*STATEMENTS[name])
     rows = database.execute_sql(f"{explain} {sql}", params).fetchall()
@@ -90,5 +90,5 @@ def test_statement_finds_its_rows_by_an_index(grown, name):
 
 
 def test_no_statement_is_forgotten():
-    """Each one is looked at here, or named with the reason why not."""
+    """Each one is checked here, or listed with the reason why not."""
     assert THERE.keys() == {*STATEMENTS} | WHOLE_TABLE | PLANLESS | OF_THE_HOST

@@ -1,4 +1,4 @@
-"""The pool on a Postgres that has its moods: few connections, silence, read-only, a failover."""
+"""The pool on a difficult Postgres: few connections, silence, read-only, a failover."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -110,7 +110,7 @@ def refusals():
 def test_deletions_wait_where_few_connections_are_granted(
     limited_url, postgres_url, served, standin
 ):
-    """Two workers would open ten of four: each of 300 tasks is deleted, and nothing is left."""
+    """Two workers would open ten connections, and get four: all of 300 tasks are deleted."""
     world, _ = served(postgres_url)
     account = world.account()
     key = world.key(account)
@@ -126,7 +126,7 @@ def test_deletions_wait_where_few_connections_are_granted(
 
 
 def test_a_refused_connection_costs_those_nothing_that_there_are(limited_url):
-    """The pool would have ten; threads that find none free wait for one of the four."""
+    """The pool wants ten connections and gets four; other threads wait for one of these."""
     connect(make_config(limited_url, DATABASE_POOL_SIZE="10"))
 
     def work(_):
@@ -138,7 +138,7 @@ def test_a_refused_connection_costs_those_nothing_that_there_are(limited_url):
 
 
 def test_a_pool_that_is_refused_one_more_makes_room_for_others(limited_url):
-    """Another process gets a connection, though ours has work for all that are granted."""
+    """Another process gets a connection, though ours could use all of them."""
     connect(make_config(limited_url))
     enough = threading.Event()
 
@@ -163,7 +163,7 @@ def test_a_pool_that_is_refused_one_more_makes_room_for_others(limited_url):
 
 
 def test_a_full_server_is_waited_for(monkeypatch):
-    """The connection that another program closes is taken, though nobody else asks."""
+    """A connection that another program closes is used, without a new request."""
     monkeypatch.setattr(session, "REFUSED_SECONDS", 0.1)
     monkeypatch.setattr(pools, "REFUSED_SECONDS", 0.1)
     settings = {"max_connections": "4", "superuser_reserved_connections": "0"}
@@ -204,7 +204,7 @@ def test_a_server_that_refuses_is_left_alone_for_a_moment(short_waits, monkeypat
 
 
 def test_who_waits_keeps_nobody_from_giving_back(pg, postgres_url):
-    """A connection that is given back goes to who waits for it."""
+    """A connection that is given back goes to the thread that waits for it."""
     connect(make_config(postgres_url, DATABASE_POOL_SIZE="1"))
     fetch("SELECT 1")
     with ThreadPoolExecutor(4) as threads:
@@ -243,7 +243,7 @@ def test_a_connection_that_is_old_is_replaced(pg, postgres_url, monkeypatch):
 def test_a_deletion_succeeds_though_all_idle_connections_were_dropped(
     short_waits, proxy, far_url, served
 ):
-    """Nobody has told us: the first statement waits in vain, and is asked again on a new one."""
+    """Nothing told us so: the first statement waits in vain, and is run again on a new one."""
     world, client = served(far_url)
     account = world.account()
     key, task = world.key(account), world.task(account)
@@ -264,7 +264,7 @@ def test_a_statement_that_writes_is_never_sent_twice(short_waits, proxy, far_url
 
 
 def test_a_connection_that_hangs_in_use_is_given_up(short_waits, proxy, far_url):
-    """What was asked before on it may count on what came of that; the next one gets another."""
+    """That statement fails, as it may depend on earlier ones; the next gets another connection."""
     connect(make_config(far_url))
     fetch("SELECT 1")
     proxy.silence()
@@ -314,7 +314,7 @@ def test_a_write_that_a_session_refuses_is_made_in_another(postgres_url):
 
 
 def test_a_read_only_session_that_is_noticed_is_dropped(postgres_url):
-    """Where nothing is written any more because the sessions are read-only, they go as well."""
+    """Even if nothing is written any more, because deletions are refused."""
     connect(make_config(postgres_url))
     with read_only(postgres_url):
         use_all(5)
@@ -328,7 +328,7 @@ def test_a_read_only_session_that_is_noticed_is_dropped(postgres_url):
 
 @pytest.mark.parametrize("how", ["fast", "immediate"])
 def test_a_restart_is_waited_for(postgres, postgres_url, how):
-    """Who asks while the server is away gets an answer, as soon as it is back."""
+    """A request that comes while the server is away is answered as soon as it is back."""
     connect(make_config(postgres_url))
     use_all(5)
     postgres.stop(how)
@@ -362,7 +362,7 @@ def test_a_select_on_an_idle_session_that_is_shut_down_is_asked_again(pg):
 
 
 def test_a_long_outage_is_got_over(postgres, postgres_url, short_waits):
-    """However many have waited in vain for a connection; they fail, and are forgotten."""
+    """However many threads have waited in vain; they fail, and the pool forgets them."""
     connect(make_config(postgres_url, WEB_THREADS="2"))
     postgres.stop()
     try:

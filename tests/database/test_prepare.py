@@ -100,7 +100,7 @@ def _prepared(postgres_url, standin):
 
 
 def test_the_host_may_alter_its_tables(prepared, postgres_url):
-    """What a kept statement returns is of another type now; no deletion fails for it."""
+    """A prepared statement then returns another type; no deletion fails because of that."""
     with psycopg.connect(postgres_url) as host:
         host.execute("ALTER TABLE scheduled_actions ALTER trigger_schedule_id TYPE varchar(300)")
         host.execute("ALTER TABLE account_api_keys ALTER account TYPE text")
@@ -146,7 +146,7 @@ def _grown(postgres):
 @pytest.mark.xdist_group("kept")
 @pytest.mark.parametrize("organizations", [1, 10_000])
 def test_the_plan_of_the_scope_that_is_kept_is_as_good_as_a_new_one(grown, organizations):
-    """For a caller in one organization and in ten thousand, it reads as much of the tables."""
+    """For a caller in one organization or in ten thousand, both read equally much."""
     connect(make_config(grown))
     caller, admins = str(uuid4()), str(uuid4())
     join = "INSERT INTO account_organization_ids (account_id, organization_id)"

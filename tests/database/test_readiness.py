@@ -1,4 +1,4 @@
-"""Whether the database would let a deletion be finished, found out before one is begun."""
+"""Whether the database would let a deletion be finished, checked before one begins."""
 
 import psycopg
 import pytest

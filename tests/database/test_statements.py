@@ -102,7 +102,7 @@ def test_a_query_is_built_for_the_database_in_use(sqlite_url, postgres_url):
 
 
 def test_the_clock_is_the_databases_and_goes_on():
-    """It is an instant, and so is what is so many seconds from it."""
+    """It is an instant, and so is the instant some seconds later."""
     first = statements.read_clock()
     assert first.tzinfo
     assert abs(first - datetime.now(UTC)) < timedelta(seconds=60)

@@ -213,7 +213,7 @@ def test_after_the_cancel_and_before_the_row_goes(stage):
 
 
 def test_during_the_roll_back(stage):
-    """A deletion that was being taken back, and of which nobody was told, is completed."""
+    """A deletion that was being rolled back, and that no caller was told about, is completed."""
     cancel = stage.hold(status=400)
     server = stage.serve()
     answer = stage.ask(server)
@@ -231,7 +231,7 @@ def test_during_the_roll_back(stage):
 
 
 def test_after_the_cancel_a_living_server_completes_it_for_the_next_caller(stage):
-    """When only the workers die, the master's new ones complete it for whoever asks."""
+    """If only the workers die, the master's new ones complete it for the next caller."""
     stage.standin.fail(Fault.hang(600, act=True))
     server = stage.serve()
     answer = stage.ask(server)

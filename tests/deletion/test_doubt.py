@@ -112,7 +112,7 @@ def test_a_doubt_that_was_taken_over_by_one_that_died_is_completed(deleter, worl
 
 
 def test_a_young_doubt_is_left_alone(deleter, world, standin, doubt, task):
-    """Trigger.dev may act yet."""
+    """Trigger.dev may still act."""
     doubt(acted=True)
     assert swept(deleter) == []
     assert world.row(task)

@@ -1,4 +1,4 @@
-"""Whoever deletes the row, its schedule goes: what the guard has recorded, and how it is collected.
+"""Whoever deletes the row, its schedule goes: the guard's records, and their collection.
 
 On both databases; the rows are deleted by another program, on a connection of its own.
 """

@@ -1,4 +1,4 @@
-"""`tests.torture`, short: kills at random moments under load; the long run is its own program."""
+"""A short `tests.torture`: kills at random moments under load."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The stand-in of Trigger.dev fails as it is told to, and can be stopped meanwhile."""
+"""The stand-in for Trigger.dev fails on demand, and can be stopped meanwhile."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""The stand-in of Trigger.dev answers as the real server does."""
+"""The stand-in for Trigger.dev answers as the real server does."""
 
 import json
 import time

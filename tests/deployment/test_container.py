@@ -1,4 +1,4 @@
-"""What the image consists of serves in what a container has, and no more."""
+"""The content of the image serves with only what a container has."""
 
 import json
 import os

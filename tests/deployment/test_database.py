@@ -169,7 +169,7 @@ def test_the_documented_role_runs_the_commands(host, standin, tmp_path):
 
 
 def test_who_holds_the_public_key_gains_nothing(host, standin):
-    """Though on Supabase a new table is everyone's, none of ours is."""
+    """On Supabase everybody gets rights to a new table, but not to ours."""
     deploy(host, standin)
     [(tables,)] = host.run(
         "SELECT array_agg(relname) FROM pg_class JOIN pg_tables ON relname = tablename "

@@ -70,7 +70,7 @@ def test_all_pods_run_one_image():
 
 
 def test_the_probes_ask_what_the_service_answers(sqlite_url):
-    """Its life by what needs no database, and whether it is ready by what does."""
+    """Liveness needs no database, and readiness does."""
     client = create_app(make_config(sqlite_url)).test_client()
     paths = [CONTAINER[f"{kind}Probe"]["httpGet"]["path"] for kind in ("liveness", "readiness")]
     assert paths == ["/healthz", "/readyz"]
@@ -104,7 +104,7 @@ def test_only_the_delete_of_a_task_is_routed_to_us():
 
 
 def test_whoever_stops_it_waits_until_all_is_answered(graceful_timeout):
-    """Kubernetes after its pause, systemd, and Docker by the documented command."""
+    """Kubernetes after its pause, systemd, and Docker with the documented command."""
     pause = int(CONTAINER["lifecycle"]["preStop"]["exec"]["command"][-1])
     assert POD["terminationGracePeriodSeconds"] > pause + graceful_timeout
     assert f"TimeoutStopSec={graceful_timeout + 15}\n" in UNIT.read_text()

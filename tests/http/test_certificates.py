@@ -1,4 +1,4 @@
-"""Trigger.dev and Privy are trusted by the authorities that the settings name."""
+"""The settings name the authorities that Trigger.dev and Privy are trusted by."""
 
 import pytest
 import requests
@@ -59,7 +59,7 @@ def test_privy_is_trusted_by_the_file_that_is_named(sqlite_url, standin, certifi
 
 
 def test_without_it_neither_is_trusted(sqlite_url, standin, certificate, monkeypatch):
-    """The environment of the process is not looked at behind the settings' back."""
+    """The process's environment is not used in addition to the settings."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     url = encrypt(standin, certificate)
     app = create_app(make_config(sqlite_url, TRIGGER_API_URL=url))

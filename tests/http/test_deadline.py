@@ -1,4 +1,4 @@
-"""A call ends within its seconds, whatever the other side does with them."""
+"""A call ends within its seconds, whatever the other side does."""
 
 import gzip
 import socket
@@ -145,7 +145,7 @@ def test_what_is_not_http_is_a_request_exception(call, data):
 
 
 def test_a_connection_that_is_not_made_ends_with_the_seconds(call, in_time):
-    """A host that swallows packets costs no more than the time of the call."""
+    """A host that drops packets costs no more than the time of the call."""
     with black_hole() as address, pytest.raises(requests.ConnectTimeout):
         call(url_of(address))
 
@@ -245,7 +245,7 @@ def test_threads_have_their_own_seconds(standin, call):
 
 
 def test_a_late_byte_buys_no_more_time(call):
-    """Silence after a byte that came near the end is waited for until the end, and not anew."""
+    """After a byte near the end, the wait goes on until the end, and does not start again."""
 
     def late(connection):
         connection.recv(65536)

@@ -1,4 +1,4 @@
-"""Every interleaving of small scopes keeps the promises, and what would break them is found."""
+"""Every order of steps in small scopes keeps the promises, and a bug that breaks one is found."""
 
 from dataclasses import replace
 

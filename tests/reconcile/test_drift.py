@@ -230,7 +230,7 @@ def test_a_duplicate_is_found_whose_first_has_no_key(drift, account, world, stan
 
 
 def test_other_tasks_schedules_are_none_of_our_business(drift, account, standin):
-    """Nor are those that code declares."""
+    """Neither are schedules that are declared in code."""
     standin.add(str(uuid4()), task="another-task")
     standin.add(str(uuid4()), type="DECLARATIVE")
     assert drift() == {}
@@ -373,7 +373,7 @@ def test_a_lost_id_is_stored_and_nothing_else(world, stored_id):
 
 @pytest.mark.parametrize("stored_id", [None, "sched_gone"])
 def test_an_id_is_stored_only_over_what_was_there(world, stored_id):
-    """Neither over a newer one, nor into a task that is being deleted, nor into none."""
+    """Not over a newer id, and not in a task that is being deleted or gone."""
     account = world.account()
     newer = world.task(account, schedule=False, trigger_schedule_id="sched_newer")
     emptied = world.task(account, schedule=False, trigger_schedule_id="")

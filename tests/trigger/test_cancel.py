@@ -95,7 +95,7 @@ def keys(standin):
 
 
 def test_the_schedule_of_a_task_goes_with_one_call(standin, cancel):
-    """The task's key is its id; where what went is what the row names, that was all."""
+    """The task's key is its id. If the row names the schedule that went, that was all."""
     schedule_id, other = standin.add(TASK_ID), standin.add("another")
     report = cancel(schedule_id)
     assert (report.attempts, report.upstream_status, report.missing) == (1, 200, False)
@@ -106,7 +106,7 @@ def test_the_schedule_of_a_task_goes_with_one_call(standin, cancel):
 
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_a_task_that_names_none_is_asked_for_by_its_key(standin, cancel, nothing):
-    """Its schedule may be there, should its id never have been stored."""
+    """Its schedule may exist without its id in the row."""
     standin.add(TASK_ID)
     assert not cancel(nothing).missing
     assert standin.schedules == {}
@@ -201,7 +201,7 @@ def test_an_old_proof_is_none(standin, cancel, fail, monkeypatch):
 
 
 def test_without_another_task_a_404_is_believed_and_told(standin, cancel):
-    """Or the last task could never be deleted."""
+    """Otherwise the last task could never be deleted."""
     report = cancel("sched_gone", others=[])
     assert (report.missing, report.unproven) == (True, True)
 
@@ -492,7 +492,7 @@ def test_the_deadline_is_total(standin, fail, fault):
 
 
 def test_the_deadline_holds_over_id_and_task_together(standin, fail):
-    """What the id has taken is not there for the task's own id."""
+    """Time that was used for the id is not available for the task's key."""
     standin.always(Fault.delay(0.3), schedule_id=TASK_ID)
     standin.always(Fault.hang(60), schedule_id="sched_gone", method="GET")
     started = time.monotonic()
@@ -534,7 +534,7 @@ def test_a_request_without_an_answer_leaves_doubt(standin, fail, make, act):
 
 @pytest.mark.parametrize("code", [200, 204, 422, 500, 502, 503, 504])
 def test_a_failure_of_the_servers_own_leaves_doubt(standin, fail, code):
-    """A server that failed may have done it first; a proxy doesn't know what one has done."""
+    """A server may have acted before it failed; a proxy doesn't know what the server did."""
     standin.always(Fault.junk(code))
     assert fail(seconds=0.5).in_doubt
 
@@ -764,7 +764,7 @@ def test_a_kept_connection_that_has_died_is_replaced(standin, cancel):
 
 
 def test_every_status_has_one_meaning():
-    """2xx is done, the passing failures are tried again, and all else is refused."""
+    """2xx is done, temporary failures are tried again, and anything else is refused."""
     verdicts = {status: judge(Answer(status, {}, b"")) for status in range(100, 600)}
 
     def statuses(verdict):
@@ -776,7 +776,7 @@ def test_every_status_has_one_meaning():
 
 
 def test_a_request_for_one_schedule_is_told_its_id_or_tried_again():
-    """A 422 is any error of the server's database, and a 2xx without an id nobody's word."""
+    """A 422 is any error of the server's database, and a 2xx without an id proves nothing."""
     assert judge_schedule(Answer(200, {}, b'{"id": "sched_x"}')) is Verdict.SUCCESS
     for body in (b"", b"{}", b"[]", b'{"id": 1}', b'{"id": "x"}', b"<html>"):
         assert judge_schedule(Answer(200, {}, body)) is Verdict.RETRY

@@ -1,4 +1,4 @@
-"""Trigger.dev's schedules are listed whole, looked up and made, or it is said that they can't be.
+"""Trigger.dev's schedules are listed, looked up and made completely, or an error says why not.
 
 The other side is the stand-in on a real socket.
 """
@@ -102,7 +102,7 @@ def test_a_schedule_made_while_the_list_is_read_starts_it_anew(inventory, standi
 
 
 def test_a_schedule_deleted_while_the_list_is_read_starts_it_anew(inventory, standin):
-    """It moves the first of the next page to where we have been; that one is not skipped."""
+    """It moves the first of the next page to the page before; that one is not skipped."""
     ids = [standin.add(f"task-{number}") for number in range(150)]
 
     def delete_newest():
@@ -138,7 +138,7 @@ def test_a_page_that_is_too_large_is_read_smaller(inventory, standin):
 
 
 def test_a_page_is_read_down_to_a_single_schedule(inventory, standin):
-    """Whatever fits by itself is read."""
+    """Each schedule that fits alone is read."""
     ids = enlarge(standin, 600_000, 600_000)
     assert listed(inventory) == ids[::-1]
     assert standin.requests[-1].path.endswith("?page=2&perPage=1")
@@ -175,7 +175,7 @@ def test_an_answer_about_another_schedule_is_not_taken_for_it(inventory, standin
 
 
 def test_what_was_no_answer_is_forgotten_when_one_comes(inventory, standin):
-    """A proxy's words, and then the server's: there is none."""
+    """First a proxy's answer, then the server's: there is no schedule."""
     standin.fail(Fault.other_words(), method="GET")
     assert inventory.get(TASK) is None
     assert len(standin.requests) == 2
@@ -339,7 +339,7 @@ def test_a_failing_database_of_the_servers_is_tried_again(inventory, standin):
 
 
 def test_a_deletion_in_other_words_is_none(inventory, standin):
-    """A proxy's success is nobody's word, and is told as such."""
+    """A proxy's success proves nothing, and the error says so."""
     schedule = inventory.get(standin.add(TASK))
     standin.always(Fault.other_words())
     assert "answered 200, but not with a schedule" in failure(inventory.delete, schedule)

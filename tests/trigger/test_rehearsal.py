@@ -1,4 +1,4 @@
-"""A rehearsal tells what it saw, fails where that differs, and leaves nothing at Trigger.dev.
+"""A rehearsal shows what it saw, fails if that differs, and leaves nothing at Trigger.dev.
 
 The other side is the stand-in on a real socket.
 """

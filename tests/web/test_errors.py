@@ -1,4 +1,4 @@
-"""What is raised in a room, and what the caller reads of it."""
+"""What a module raises, and what the caller reads."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Whatever is made of our own document, in its sense or against it, is answered as it says.
+"""Any request made from our own document, valid or not, gets an answer that it describes.
 
 All of schemathesis runs, each of its phases with each of its checks.
 """

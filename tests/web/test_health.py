@@ -83,7 +83,7 @@ def test_it_is_not_ready_without_a_column_of_the_hosts(client):
 
 
 def test_everything_that_is_missing_is_named(client):
-    """One look at the answer tells all there is to do."""
+    """The answer says everything that has to be done."""
     execute("DROP TABLE account_emails")
     execute("ALTER TABLE accounts DROP COLUMN name")
     assert ready(client) == lacking("column accounts.name, table account_emails")

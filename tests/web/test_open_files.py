@@ -1,4 +1,4 @@
-"""A worker that can open no more files keeps what it has in hand, and goes on later."""
+"""A worker that can open no more files finishes its requests, and goes on later."""
 
 import os
 import resource
@@ -45,7 +45,7 @@ def wait_until(true):
 
 
 def test_a_worker_that_can_open_no_more_files_pauses_and_goes_on(sqlite_url):
-    """None is replaced, one line says why nobody gets in, and those who wait are served."""
+    """No worker is replaced, one line says why it pauses, and waiting clients are served."""
     with Server(sqlite_url, **SETTINGS) as server:
         [worker] = server.workers()
         with limited(worker, count_files(worker) + 5), ExitStack() as stack:
@@ -57,7 +57,7 @@ def test_a_worker_that_can_open_no_more_files_pauses_and_goes_on(sqlite_url):
 
 
 def test_a_worker_takes_no_more_connections_than_it_can_open_files(sqlite_url):
-    """What it needs for the requests in hand is kept free of idle clients."""
+    """Idle clients don't use up the files that its requests need."""
     files = BESIDE + 50
     with ExitStack() as stack:
         with limited(os.getpid(), files):

@@ -352,7 +352,7 @@ def test_a_body_may_be_as_long_as_the_limit_and_no_longer(server, world, task, k
 
 
 def test_what_comes_after_half_a_body_is_no_request(server, world, task, key):
-    """A body that is given up takes its connection along: its rest could look like a request."""
+    """The connection of such a body is closed: the rest could look like a request."""
     body = body_for(task)
     hidden = head(b"x-api-key: " + key, length(body)) + body
     with dial(server) as connection:
@@ -385,7 +385,7 @@ def assert_others_are_served(server):
 
 
 def test_clients_that_stall_are_given_up(server):
-    """Wherever in a request they do, they are hung up on, and those who wait are served."""
+    """Wherever in a request they stall, they are disconnected, and waiting clients are served."""
     with ExitStack() as stack:
         stalled = [stack.enter_context(dial(server)) for _ in range(THREADS)]
         for connection, data in zip(stalled, cycle(STALLED), strict=False):
@@ -396,7 +396,7 @@ def test_clients_that_stall_are_given_up(server):
 
 
 def test_clients_that_say_nothing_hold_no_thread(server):
-    """Browsers and proxies open connections ahead of what they will ask."""
+    """Browsers and proxies open connections before they send a request."""
     with ExitStack() as stack:
         for _ in range(4 * THREADS):
             stack.enter_context(dial(server))
@@ -406,7 +406,7 @@ def test_clients_that_say_nothing_hold_no_thread(server):
 
 
 def test_a_connection_made_before_a_stop_is_answered(world):
-    """What its client begins to say while the workers are stopping is still heard."""
+    """A request that begins while the workers are stopping is still answered."""
     with (
         Server(world.url, TRIGGER_API_URL=world.standin.url, **SETTINGS) as server,
         dial(server) as connection,
@@ -421,7 +421,7 @@ def test_a_connection_made_before_a_stop_is_answered(world):
 
 
 def test_clients_that_do_not_hang_up_are_not_waited_for(server):
-    """They have their answer, and keep the connection: nobody else waits for them in turn."""
+    """They have their answer and keep the connection open, but nobody else has to wait."""
     with ExitStack() as stack:
         for _ in range(2 * THREADS):
             stack.enter_context(dial(server)).sendall(head(**HEALTH))
@@ -429,7 +429,7 @@ def test_clients_that_do_not_hang_up_are_not_waited_for(server):
 
 
 def test_clients_that_do_not_read_are_given_up(server):
-    """They ask for more than the network's buffers hold, again and again, and take none of it."""
+    """They ask for more than the network's buffers hold, again and again, and read nothing."""
     request_bytes = head(method=b"GET", path=b"/docs/swagger-ui-bundle.js", close=False)
     with ExitStack() as stack:
         for _ in range(THREADS):
@@ -441,7 +441,7 @@ def test_clients_that_do_not_read_are_given_up(server):
 
 
 def test_a_client_that_drips_is_given_up(server):
-    """Each byte in time is not in time: what counts is the whole request."""
+    """Each byte comes in time, but the whole request does not."""
     started = time.monotonic()
     with dial(server) as connection, suppress(ConnectionError):
         connection.sendall(head(b"Content-Length: 1000"))

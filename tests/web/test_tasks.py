@@ -1,4 +1,4 @@
-"""`DELETE /api/tasks` as its callers meet it: who may do what, and what each is answered."""
+"""`DELETE /api/tasks` as its callers see it: who may do what, and each answer."""
 
 import json
 import logging
@@ -83,7 +83,7 @@ class TestDeleted:
 
     @pytest.mark.parametrize("settings", [{"WEB_THREADS": "2"}])
     def test_a_place_is_free_again_whatever_became_of_the_deletion(self, client, world, settings):
-        """With one place in all, a failure and a refusal leave it to who comes next."""
+        """With only one place, the next request gets it after a failure or a refusal."""
         owner = world.account()
         task, key = world.task(owner), world.key(owner)
         world.standin.fail(Fault.status(401))
@@ -300,11 +300,11 @@ class TestOrder:
     """Body, credential, task, scope: the first that is wrong is the one that is answered."""
 
     def test_a_bad_body_comes_before_a_missing_credential(self, client):
-        """Who sends no JSON and no key is told of the JSON."""
+        """Without JSON and without a key, the answer is about the JSON."""
         assert outcome(send(client, b"{")) == INVALID_JSON
 
     def test_a_bad_body_comes_before_a_bad_credential(self, client):
-        """Who sends no id and an unknown key is told of the id."""
+        """Without an id and with an unknown key, the answer is about the id."""
         assert send(client, {}, key="recoup_sk_unknown").json["missing_fields"] == ["id"]
 
     @pytest.mark.parametrize("key", [None, "recoup_sk_unknown"])
@@ -349,7 +349,7 @@ class TestRequest:
         assert (world.row(task), world.schedule_ids(task)) == (None, [])
 
     def test_a_strangers_account_id_opens_nothing(self, client, world):
-        """Who calls is said by the credential, and never by the body."""
+        """The credential says who calls, and never the body."""
         owner = world.account()
         task = world.task(owner)
         body = {"id": task, "account_id": owner, "artist_account_id": owner}
@@ -357,7 +357,7 @@ class TestRequest:
         assert world.row(task) is not None
 
     def test_a_schedule_id_in_the_body_cancels_nothing(self, client, world):
-        """Which schedule goes is said by the row, and never by the body."""
+        """The row says which schedule goes, and never the body."""
         owner = world.account()
         task, other = world.task(owner), world.task(world.account())
         schedule = world.row(other)["trigger_schedule_id"]
@@ -411,7 +411,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("table", ["scheduled_actions", "account_organization_ids"])
     def test_a_database_that_fails_is_no_404_and_no_403(self, client, world, table):
-        """Where nobody can look, nobody is told that there is nothing, or that it isn't theirs."""
+        """If the task can't be looked up, no answer claims that it is missing or another's."""
         task, key = world.task(world.account()), world.key(world.account())
         before = world.row(task)
         execute(f"ALTER TABLE {table} RENAME TO renamed")
@@ -431,7 +431,7 @@ class TestFailures:
         assert world.standin.requests == []
 
     def test_a_place_for_the_mark_that_is_lost_is_a_failure_of_the_database(self, client, world):
-        """Between two looks of the service at its tables, the statement itself finds out."""
+        """If it is lost after the last check of the tables, the statement itself fails."""
         owner = world.account()
         task, key = world.task(owner), world.key(owner)
         client.application.extensions["recoup"].deleter.readiness.refresh()

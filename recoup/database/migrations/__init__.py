@@ -1,7 +1,8 @@
-"""`upgrade()`: bring a database to what this version needs.
+"""`upgrade()`: add what this version needs to a database.
 
-SQLite is ours: all tables are made. On Postgres they are the host's: `postgres.sql` only adds,
-in one transaction that others wait for, so that it may run again and several times at once.
+A SQLite database is ours, so all tables are made. On Postgres the tables are the host's, and
+`postgres.sql` only adds. It is one transaction, and other upgrades wait for it, so that it may run
+again and several times at once.
 """
 
 from importlib.resources import files
@@ -38,7 +39,7 @@ def _upgrade_sqlite() -> None:
 
 
 def _add_columns(model: Any) -> None:
-    """Add the columns that an earlier version's table lacks; each may be null."""
+    """Add the columns that the tables of an earlier version lack; each may be null."""
     table = model._meta.table_name
     there = {column.name for column in database.get_columns(table)}
     for name, field in model._meta.columns.items():
@@ -47,7 +48,7 @@ def _add_columns(model: Any) -> None:
 
 
 def _upgrade_postgres() -> None:
-    # Other upgrades go first, and an index takes its time; locks have a limit of their own.
+    # It may wait for other upgrades, and an index takes time. Locks have their own limit.
     database.connection().patience = UPGRADE_SECONDS
     with database.atomic():
         database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (LOCK_KEY,))
@@ -56,7 +57,7 @@ def _upgrade_postgres() -> None:
 
 
 def read_sql(name: str) -> str:
-    """Return what a file of this folder has."""
+    """Return the content of a file in this folder."""
     return files(__package__).joinpath(f"{name}.sql").read_text()
 
 

@@ -1,12 +1,12 @@
--- Records each task whose row goes, whoever deletes it, in the deleter's own transaction; see
+-- Records each task whose row is deleted, by anyone, in the deleter's own transaction; see
 -- `recoup.database.guard`, which also compares the function in the database with this one.
 
--- Making a trigger locks the host's table for a moment; rather fail than queue behind a long
--- transaction with every other program queueing behind us.
+-- Making a trigger locks the host's table for a moment. Behind a long transaction this would queue,
+-- and every other program behind it, so fail instead.
 SET LOCAL lock_timeout = '2s';
 
--- It runs as its owner, so that it may insert whoever deletes. `recoup.deleting` is set by our own
--- deletion, in the statement that deletes the row.
+-- It runs as its owner, so it may insert, whoever deletes. Our own deletion sets `recoup.deleting`, in
+-- the statement that deletes the row.
 CREATE OR REPLACE FUNCTION public.recoup_guard() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

@@ -1,7 +1,7 @@
--- Adds to the host's database what this service needs. Only adds, and may be run again.
+-- Adds to the host's database what this service needs. It only adds, and may be run again.
 
--- Adding a foreign key locks the host's table for a moment; rather fail than queue behind a
--- long transaction with every other program queueing behind us.
+-- Adding a foreign key locks the host's table for a moment. Behind a long transaction this would
+-- queue, and every other program behind it, so fail instead.
 SET LOCAL lock_timeout = '2s';
 
 DO $$
@@ -10,8 +10,8 @@ DECLARE
     own text;
     api_role name;
 BEGIN
-    -- Each step asks the catalogue first: it would lock its table even with nothing to do, and
-    -- fail beside a backup that runs or hold up a deletion.
+    -- Each step asks the catalogue first. Otherwise it would lock its table even with nothing to do,
+    -- and fail beside a running backup, or hold up a deletion.
     IF to_regclass('task_deletions') IS NULL THEN
         CREATE TABLE task_deletions (
             task_id uuid PRIMARY KEY REFERENCES scheduled_actions (id) ON DELETE CASCADE,
@@ -56,8 +56,8 @@ BEGIN
         );
     END IF;
 
-    -- Supabase grants each new table in this schema to whoever has the project's public key, and
-    -- each new sequence.
+    -- Supabase grants each new table and sequence in this schema to whoever has the project's public
+    -- key.
     FOREACH own IN ARRAY tables LOOP
         IF NOT (SELECT relrowsecurity FROM pg_class WHERE oid = to_regclass(own)) THEN
             EXECUTE 'ALTER TABLE ' || own || ' ENABLE ROW LEVEL SECURITY';
@@ -78,7 +78,7 @@ BEGIN
         EXECUTE 'REVOKE ALL ON ' || own || ' FROM ' || quote_ident(api_role);
     END LOOP;
 
-    -- The host may have indexed the column under a name of its own.
+    -- The host may have indexed the column under another name.
     IF NOT EXISTS (
         SELECT 1 FROM pg_index i
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
