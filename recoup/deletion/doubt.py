@@ -14,7 +14,7 @@ from recoup.deletion.marks import Mark, Origin
 from recoup.deletion.outcomes import DeletionInDoubt
 from recoup.deletion.scope import note_request
 from recoup.deletion.staged import Deleter, MarkLost
-from recoup.trigger.cancel import CancelFailed
+from recoup.trigger.cancellation import CancelFailed
 
 # The real server was seen to act 33 s after its caller had gone.
 SETTLING_SECONDS = 60

@@ -21,7 +21,7 @@ from recoup.database.orphans import Orphan
 from recoup.deletion.outcomes import OrphanWaiting
 from recoup.deletion.settling import Settled, note_report, try_one
 from recoup.deletion.staged import Deleter
-from recoup.trigger.cancel import CancelFailed, Cancellation
+from recoup.trigger.cancellation import CancelFailed, Cancellation
 from recoup.trigger.inventory import SECONDS_BETWEEN_REQUESTS
 
 # The pause after a try in vain, doubled each time.

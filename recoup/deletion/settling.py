@@ -7,7 +7,7 @@ from typing import NamedTuple
 from recoup import log, metrics
 from recoup.database.connection import DatabaseFailed, release
 from recoup.deletion.outcomes import DeletionInDoubt, DeletionUnfinished, OrphanWaiting
-from recoup.trigger.cancel import CancelReport
+from recoup.trigger.cancellation import CancelReport
 
 
 class Settled(NamedTuple):

@@ -33,7 +33,8 @@ from recoup.deletion.outcomes import (
 from recoup.deletion.scope import find_in_scope
 from recoup.deletion.settling import note_report
 from recoup.http.deadline import Deadline
-from recoup.trigger.cancel import CancelFailed, Cancellation, CancelReport, TriggerSchedules
+from recoup.trigger.cancel import TriggerSchedules
+from recoup.trigger.cancellation import CancelFailed, Cancellation, CancelReport
 
 # How far the machines' work may lag behind a deadline before another takes over.
 LEASE_MARGIN_SECONDS = 15

@@ -14,7 +14,8 @@ from recoup.demo.standin import Fault
 from recoup.http.client import Answer
 from recoup.http.deadline import Deadline
 from recoup.trigger.answers import Verdict, judge, judge_schedule, seconds_until_reset
-from recoup.trigger.cancel import UNPROVEN, CancelFailed, Cancellation, TriggerSchedules
+from recoup.trigger.cancel import UNPROVEN, TriggerSchedules
+from recoup.trigger.cancellation import CancelFailed, Cancellation
 from tests.sockets import (
     answer_with,
     black_hole,
