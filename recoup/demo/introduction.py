@@ -31,17 +31,17 @@ Or paste these into another terminal, one line at a time.
 curl -d refuse {fail}
 {_delete(service, refused)}
 
-# It acts, but its answers are lost: 500, in doubt. That settles by itself, in
-# about a minute and a half: watch this terminal for "event": "doubt".
-# (With `hang` for `lost` it doesn't act: the task is found whole, and stays.)
+# It acts, but its answers are lost: 500, in doubt. In about a minute and a half
+# that settles by itself: a line with "doubt" in the log here says so.
+# (With "hang" for "lost" it doesn't act: the task is found whole, and stays.)
 curl -d lost {fail}
 {_delete(service, lost)}
 
 # A row is deleted by hand, past the service: half a minute later its schedule
-# is gone too ("event": "orphan").
+# is gone too, and the log has a line with "orphan".
 {_delete_by_hand(folder, by_hand)}
 
-# What an operator asks: is all in order, and do tasks and schedules match?
+# An operator asks: is all in order? Do tasks and schedules match?
 {recoup} doctor
 {recoup} tasks reconcile
 
