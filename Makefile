@@ -1,6 +1,11 @@
 # `make` prints what there is.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# 3.11 is what is tested. A name may be a shim without a Python behind it, so each is run.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14; do \
+    $$p -c '' 2>/dev/null && echo $$p && exit; done; echo python3)
+CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11) and \
+    "Python 3.11 or later is needed; %s is %s. Name another: make PYTHON=..." \
+    % (sys.executable, sys.version.split()[0]))
 BIN := .venv/bin
 # The lock is whole. Left to look for dependencies, pip takes the newest `coverage[toml]` there is
 # and finds that its hash isn't the lock's.
@@ -47,7 +52,7 @@ clean: ## Remove what make and the tests have made; the database in instance/ st
 	rm -rf .venv build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .venv/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	@$(PYTHON) -c '$(CHECK_PYTHON)'
 	$(PYTHON) -m venv .venv || (echo "On Debian: apt-get install python3-venv" >&2; exit 1)
 	@touch $@
 

@@ -86,6 +86,13 @@ class Browser:
         """Go to a page."""
         self._send("Page.navigate", url=url)
 
+    def look(self, width: int = 1200, scheme: str = "light") -> None:
+        """Have a screen of that many pixels across, and prefer `light` or `dark` pages."""
+        screen = {"width": width, "height": 2400, "deviceScaleFactor": 1, "mobile": width < 600}
+        self._send("Emulation.setDeviceMetricsOverride", **screen)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._send("Emulation.setEmulatedMedia", features=features)
+
     def evaluate(self, script: str) -> Any:
         """Return the value of a JavaScript expression in the page."""
         result = self._send("Runtime.evaluate", expression=script, returnByValue=True)

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 
 import pytest
 
 from tests.browser import HOST, Browser, find_chromium
 
 OPERATION = "#operations-tasks-deleteTask"
+SCHEMA = f"{OPERATION} [data-code='500'] .response-col_description"
 
 
 @pytest.fixture(name="database_url")
@@ -39,9 +41,9 @@ def outside(requests, url):
     return [address for address in requests if not address.startswith((f"{url}/", "data:"))]
 
 
-@pytest.mark.parametrize("path", ["/docs", "/docs/"])
+@pytest.mark.parametrize("path", ["", "/", "/docs", "/docs/"])
 def test_the_page_loads_from_this_host_alone_and_without_a_complaint(browser, url, path):
-    """With and without a slash it shows the document, asks nobody else and logs no problem."""
+    """It is there by the bare address too, shows the document, asks nobody else and is well."""
     browser.open(f"{url}{path}")
     assert "Recoup task deletion" in browser.text(".info .title")
     assert "/api/tasks" in browser.text(OPERATION)
@@ -57,6 +59,37 @@ def test_the_browser_is_kept_from_sending_a_key_elsewhere(browser, url):
     browser.evaluate("fetch('http://127.0.0.1:1/').catch(error => { window.refused = true })")
     browser.wait("window.refused")
     assert "Content Security Policy" in str(browser.problems)
+
+
+@pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
+def test_the_page_is_as_dark_as_the_reader_has_it(browser, url, scheme, is_dark):
+    """Background and text follow the system's choice, and are never both light or both dark."""
+    browser.look(scheme=scheme)
+    browser.open(f"{url}/docs")
+    browser.click(f"{OPERATION} .opblock-summary-control")
+    browser.text(f"{OPERATION} .header-col")
+    assert (brightness(browser, "html", "backgroundColor") < 128) is is_dark
+    for text in (".info .title", ".header-col", ".examples-select__section-label"):
+        assert (brightness(browser, text, "color") > 128) is is_dark
+
+
+def test_the_page_fits_a_telephone(browser, url):
+    """Nothing is wider than the screen, be the answers shown as examples or as schemas."""
+    browser.look(width=360)
+    browser.open(f"{url}/docs")
+    browser.click(f"{OPERATION} .opblock-summary-control")
+    browser.click(f"{OPERATION} [data-code='500'] .tablinks[data-name=model]")
+    browser.text(f"{SCHEMA} .model-box")
+    assert browser.evaluate("document.documentElement.scrollWidth") == 360
+    width = "document.querySelector({}).getBoundingClientRect().width"
+    assert browser.evaluate(width.format(json.dumps(SCHEMA))) > 180
+
+
+def brightness(browser, selector, what):
+    """Return how bright a colour of an element is, from 0 to 255; a transparent one is white."""
+    style = f"getComputedStyle(document.querySelector({json.dumps(selector)})).{what}"
+    red, green, blue, *alpha = map(float, re.findall(r"[\d.]+", browser.evaluate(style)))
+    return 255 if alpha == [0] else (red + green + blue) / 3
 
 
 def test_a_delete_made_through_the_page_is_a_delete(browser, url, world):

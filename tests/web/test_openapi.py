@@ -6,6 +6,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from recoup.web.errors import FAILURES
+
 # What Recoup's published reference says of `DELETE /api/tasks`, words for people left out.
 CONTRACT_SCHEMAS = {
     "DeleteTaskRequest": {
@@ -160,6 +162,14 @@ def test_each_example_is_of_its_schema(document):
                 Draft202012Validator(schema).validate(example["value"])
                 shown += 1
     assert shown >= len(CONTRACT_ANSWERS)
+
+
+def test_each_sentence_of_a_failure_is_an_example_with_a_summary(document):
+    """Whoever reads a 500 finds its sentence, and in what state the task is, in the document."""
+    answer = document["paths"]["/api/tasks"]["delete"]["responses"]["500"]
+    examples = answer["content"]["application/json"]["examples"].values()
+    assert {example["value"]["error"] for example in examples} == set(FAILURES.values())
+    assert all(example["summary"] for example in examples)
 
 
 def test_the_document_holds_no_setting(config, document):
