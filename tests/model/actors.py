@@ -5,7 +5,6 @@ as long as that is known, and stopped at the first that is new. So an actor is n
 it has seen, and may be set forth from any moment, any number of times.
 """
 
-import logging
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -169,4 +168,5 @@ def install(patch: Any) -> None:
     patch.setattr(route, "random", SimpleNamespace(uniform=max))
     for module in (marks, statements, guard):
         patch.setattr(module, "uuid4", lambda: Player.current.uuid4())
-    patch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    for logger in (log.logger, log._audit_logger):
+        patch.setattr(logger, "disabled", True)

@@ -39,12 +39,16 @@ def replaces(database: Database, state: State) -> State:
 
 
 def makes_a_schedule(_database: Database, state: State) -> State:
-    """Make one under the task's key, which is named nowhere yet."""
+    """Make one under the task's key, which is named nowhere yet.
+
+    For a row that named none it is waited for, though only for a minute.
+    """
     if any(map(is_keyed, state.alive)):
         return state
-    waited_for = not state.tables.named and (state.tables.row or state.tables.orphans)
-    strays = state.strays | {"sched_again"} if waited_for else state.strays
-    return _make(state, "sched_again")._replace(strays=strays)
+    young = any(not orphan.due for orphan in state.tables.orphans)
+    waited_for = not state.tables.named and (state.tables.row or young)
+    strays = state.strays | {"sched_stray"} if waited_for else state.strays
+    return _make(state, "sched_stray")._replace(strays=strays)
 
 
 def unnames(database: Database, state: State) -> State:

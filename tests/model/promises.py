@@ -1,5 +1,6 @@
 """What has to hold: the promises of docs/reliability.md, by their numbers there."""
 
+from recoup.database.connection import AnswerLost
 from tests.model.actors import Node
 from tests.model.state import FOREIGN, Broken, State, is_own
 
@@ -43,7 +44,8 @@ def judge(node: Node, state: State) -> None:
     changed = any(by == node.actor for _, by in state.killed)
     if (node.outcome in NOTHING_CHANGED or node.state == "kept") and asked and changed:
         raise Broken(f"2: {node.outcome}, and this call has cancelled a schedule")
-    may_be_marked = mark or state.late or callable(node.seen[-1].value)
+    unknown = callable(node.seen[-1].value) or any(seen.value is AnswerLost for seen in node.seen)
+    may_be_marked = mark or state.late or unknown
     if node.outcome == "DeletionUnfinished" and row and not may_be_marked:
         raise Broken("2: to be completed later, and there is no mark")
 

@@ -28,7 +28,9 @@ SMALL = [
     Scope("d", ("names_a_new_schedule", "deletes_the_row"), faults=1),
 ]
 LARGE = [
-    Scope("ddr", faults=1, crashes=1, leases=2),
+    Scope("ddr", faults=1, crashes=1),
+    Scope("ddr", faults=1, leases=2),
+    Scope("ddr", crashes=1, leases=2),
     Scope("dl", faults=3, crashes=1, leases=2, ages=2),
     Scope("ds", faults=2, crashes=1, leases=2, ages=2),
     *(Scope("dr", (name,), faults=1, crashes=1, leases=2) for name in PROGRAMS),
@@ -39,8 +41,9 @@ LARGE = [
         for actors, scope in product(("dr", "ds", "dd"), BEGINNINGS)
     ),
     Scope("d", ("names_a_new_schedule", "replaces", "makes_a_schedule"), faults=2),
-    Scope("ds", ("names_a_new_schedule", "deletes_the_row"), faults=1, crashes=1),
-    Scope("ds", ("deletes_the_row", "makes_the_row_again"), faults=1, crashes=1),
+    Scope("ds", ("names_a_new_schedule", "deletes_the_row"), faults=1),
+    Scope("ds", ("deletes_the_row", "makes_the_row_again"), faults=1),
+    Scope("ds", ("deletes_the_row", "makes_the_row_again"), crashes=1),
     Scope("ss", ("deletes_the_row", "makes_the_row_again"), faults=1, crashes=1),
     PAUSED._replace(actors="ds", others=("makes_a_schedule",), faults=1, crashes=1),
     PAUSED._replace(actors="s", others=("makes_a_schedule", "deletes_the_row"), faults=2, ages=2),

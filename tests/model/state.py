@@ -12,6 +12,7 @@ SCHEDULES = {
     "sched_first": {"deduplicationKey": TASK, "externalId": TASK},
     "sched_host": {"deduplicationKey": "of-the-host", "externalId": TASK},
     "sched_again": {"deduplicationKey": TASK, "externalId": TASK},
+    "sched_stray": {"deduplicationKey": TASK, "externalId": TASK},
     FOREIGN: {"deduplicationKey": OTHER_TASK, "externalId": OTHER_TASK},
 }
 COLUMNS = column_names(ScheduledAction)
