@@ -135,7 +135,8 @@ def _time(state: State) -> Moves:
             old = state.tables._replace(mark=mark._replace(doubt="old"))
             yield "the doubt gets old", partial(less, tables=old, flying=())
         # No statement takes a minute.
-        deleting = any(node and node.step.name == "remove_task" for node in state.actors)
+        under_way = (*(node.step for node in state.actors if node), *state.late)
+        deleting = any(step.name == "remove_task" for step in under_way)
         if not deleting and not all(orphan.due for orphan in orphans):
             due = tuple(orphan._replace(due=True) for orphan in orphans)
             yield "records get due", partial(less, tables=state.tables._replace(orphans=due))

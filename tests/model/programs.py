@@ -45,7 +45,7 @@ def makes_a_schedule(_database: Database, state: State) -> State:
     """
     if any(map(is_keyed, state.alive)):
         return state
-    young = any(not orphan.due for orphan in state.tables.orphans)
+    young = any(not one.due and not one.attempts for one in state.tables.orphans)
     waited_for = not state.tables.named and (state.tables.row or young)
     strays = state.strays | {"sched_stray"} if waited_for else state.strays
     return _make(state, "sched_stray")._replace(strays=strays)
