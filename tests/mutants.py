@@ -228,9 +228,11 @@ class Hunt:
 
 def _start_postgres(items: list[Any]) -> None:
     """Run one test that wants it, so that each child finds it running."""
-    first = next((item for item in items if "postgres" in item.nodeid), None)
-    if first:
-        runtestprotocol(first, nextitem=first, log=False)
+    first = next(
+        item for item in items if "test_staged.py" in item.nodeid and "[postgres" in item.nodeid
+    )
+    another = next(item for item in items if item.path != first.path)
+    runtestprotocol(first, nextitem=another, log=False)
 
 
 def _live(mutant: Mutant, module: ModuleType, tests: list[Any]) -> None:
