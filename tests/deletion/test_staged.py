@@ -183,6 +183,19 @@ def test_recovery_leaves_a_mark_that_is_in_its_lease(deleter, world, standin, ta
     assert standin.requests == []
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_recovery_leaves_a_row_that_was_put_back(deleter, world, standin, task):
+    """It goes with its mark and comes back as the mark is taken over: nobody asked for this one."""
+    world.place_mark(task, lease_seconds=-1)
+    execute("CREATE TABLE backup AS SELECT * FROM scheduled_actions")
+    execute(
+        "CREATE TRIGGER put_back AFTER UPDATE ON task_deletions BEGIN"
+        " DELETE FROM scheduled_actions; INSERT INTO scheduled_actions SELECT * FROM backup; END"
+    )
+    assert not _recover(deleter, task)
+    assert (bool(world.row(task)), world.mark(task), standin.requests) == (True, None, [])
+
+
 def test_expired_mark_is_recovered_by_one_of_many(deleter, world, standin, task, pool):
     """Of several that find the same mark, one takes it over."""
     world.place_mark(task, lease_seconds=-1)

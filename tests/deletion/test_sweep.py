@@ -138,8 +138,17 @@ def test_the_sweeper_goes_on_after_a_failure(deleter, world, account, monkeypatc
         return refresh()
 
     monkeypatch.setattr(deleter.readiness, "refresh", fail_at_first)
-    monkeypatch.setattr(time, "sleep", threading.Event().wait)
+    ended, parked = threading.Event(), threading.Event()
+
+    def pause(seconds):
+        if ended.wait(seconds):
+            parked.set()
+            threading.Event().wait()
+
+    monkeypatch.setattr(time, "sleep", pause)
     task = world.task(account)
     world.place_mark(task, lease_seconds=-1)
     start_sweeper(deleter)
     wait_for(lambda: world.row(task) is None)
+    ended.set()  # or it would go on, and sweep the databases of other tests
+    assert parked.wait(20)

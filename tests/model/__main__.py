@@ -6,6 +6,7 @@ import tempfile
 import time
 from multiprocessing import Pool
 
+import click
 import pytest
 
 from tests.model.explorer import Explorer, Found, Scope
@@ -29,11 +30,11 @@ def main(words: list[str]) -> int:
     states = violations = 0
     with Pool(maxtasksperchild=1) as pool:
         for scope, found, seconds in pool.imap_unordered(explore, scopes, chunksize=1):
-            print(f"{found.states:,} states, {seconds:.0f} s: {scope}", flush=True)
+            click.echo(f"{found.states:,} states, {seconds:.0f} s: {scope}")
             if found.broken:
-                print(f"  {found.broken}", *found.trace, sep="\n    ", flush=True)
+                click.echo("\n    ".join([f"  {found.broken}", *found.trace]))
             states, violations = states + found.states, violations + bool(found.broken)
-    print(f"{states:,} states, {violations} violations")
+    click.echo(f"{states:,} states, {violations} violations")
     return violations
 
 

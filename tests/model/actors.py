@@ -5,21 +5,21 @@ as long as that is known, and stopped at the first that is new. So an actor is n
 it has seen, and may be set forth from any moment, any number of times.
 """
 
-import logging
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from recoup import log
 from recoup.database import statements
 from recoup.database.built import Statement
-from recoup.deletion import doubt, marks, recovery, staged
+from recoup.database.connection import Bound
+from recoup.deletion import doubt, guard, marks, recovery, staged
 from recoup.deletion.staged import Deleter
 from recoup.deletion.sweep import sweep
 from recoup.http import deadline
 from recoup.http.client import Answer
 from recoup.trigger import cancel, route
 from recoup.trigger.cancel import TriggerSchedules
-from tests.model.world import TASK
+from tests.model.state import TASK
 
 DEADLINE_SECONDS = 8.0
 # More than a deadline, and more than any wait within one.
@@ -27,15 +27,15 @@ LONG = 60.0
 
 
 class Step(NamedTuple):
-    """What an actor is about to do: `how` is `fetch`, `execute`, `GET`, `DELETE` or `wait`."""
+    """What an actor is about to do: `how` is `fetch`, `execute`, `GET`, `DELETE` or `wait`.
+
+    `call`: a statement's function and its arguments; `values`: what is asked for.
+    """
 
     how: str
-    statement: Any = None
+    name: str
     values: tuple[Any, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return self.statement._build.__name__ if self.statement else self.how
+    call: tuple[Any, ...] = ()
 
 
 class Seen(NamedTuple):
@@ -123,16 +123,27 @@ PROGRAMS = {
 }
 
 
+_REAL = Statement.fetch, Statement.execute, statements.execute_both
+
+
 def _fetch(statement: Statement, *values: object) -> list[Any]:
-    return list(Player.current.meet(Step("fetch", statement, values)))
+    call = (_REAL[0], statement, *values)
+    return list(Player.current.meet(Step("fetch", statement._build.__name__, values, call)))
 
 
-def _execute(statement: Statement, *values: object) -> int:
-    return Player.current.meet(Step("execute", statement, values))
+def _execute(statement: Statement, *values: object) -> Any:
+    call = (_REAL[1], statement, *values)
+    return Player.current.meet(Step("execute", statement._build.__name__, values, call))
+
+
+def _execute_both(first: Bound, second: Bound) -> Any:
+    """Stand in for the one transaction there is: it removes a task."""
+    both = tuple((sql, tuple(params)) for sql, params in (first, second))
+    return Player.current.meet(Step("execute", "remove_task", both[0][1], (_REAL[2], *both)))
 
 
 def _send(_self: Any, method: str, path: tuple[str, ...], *_: object, **__: object) -> Answer:
-    status, body = Player.current.meet(Step(method, values=path))
+    status, body = Player.current.meet(Step(method, method, path))
     return Answer(status, {}, body)
 
 
@@ -140,6 +151,7 @@ def install(patch: Any) -> None:
     """Have the real code come to its actor with each step, for the clock and for tokens."""
     patch.setattr(Statement, "fetch", _fetch)
     patch.setattr(Statement, "execute", _execute)
+    patch.setattr(statements, "execute_both", _execute_both)
     patch.setattr(route.SchedulesRoute, "_send", _send)
     # Whether the database would let a deletion be finished doesn't change here.
     patch.setattr("recoup.database.readiness.Readiness.refresh", lambda _: None)
@@ -149,12 +161,12 @@ def install(patch: Any) -> None:
         # A pause between two attempts changes nothing for others; a poll does wait for them.
         sleep=lambda seconds: Player.current.sleep(seconds),
     )
-    for module in (cancel, route, deadline):
+    for module in (cancel, route, deadline, guard):
         patch.setattr(module, "time", clock)
-    waiting = SimpleNamespace(sleep=lambda _: Player.current.meet(Step("wait")))
+    waiting = SimpleNamespace(sleep=lambda _: Player.current.meet(Step("wait", "wait")))
     patch.setattr(staged, "time", waiting)
     patch.setattr(route, "random", SimpleNamespace(uniform=max))
-    for module in (marks, statements):
+    for module in (marks, statements, guard):
         patch.setattr(module, "uuid4", lambda: Player.current.uuid4())
-    logger = logging.getLogger("recoup")
-    patch.setattr(logger, "disabled", True)
+    for logger in (log.logger, log._audit_logger):
+        patch.setattr(logger, "disabled", True)

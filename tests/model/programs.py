@@ -2,21 +2,18 @@
 
 from collections.abc import Callable
 
-from tests.model.world import OTHERS, SCHEDULES, TASK, Database, State, Tables, make_row
-
-
-def _is_keyed(schedule: str) -> bool:
-    return SCHEDULES[schedule]["deduplicationKey"] == TASK
+from tests.model.state import FOREIGN, TASK, State, is_keyed, make_row
+from tests.model.world import Database
 
 
 def _name(database: Database, state: State, schedule: str | None) -> State:
-    """Have the row name a schedule, which is then what has to go with it."""
-    tables = database.change(
-        state.tables, "UPDATE scheduled_actions SET trigger_schedule_id = ? WHERE id = ?",
-        schedule, TASK,
-    )  # fmt: skip
-    owned = set(filter(_is_keyed, state.owned)) | {schedule} - {None, OTHERS}
-    return state._replace(tables=tables, owned=frozenset(owned if tables.row else state.owned))
+    """Have the row, if it is there, name a schedule, which is then what has to go with it."""
+    sql = "UPDATE scheduled_actions SET trigger_schedule_id = ? WHERE id = ?"
+    tables = database.change(state.tables, sql, schedule, TASK)
+    if not tables.row:
+        return state
+    owned = {*filter(is_keyed, state.owned), schedule} - {None, FOREIGN}
+    return state._replace(tables=tables, owned=frozenset(owned))
 
 
 def _make(state: State, schedule: str) -> State:
@@ -31,7 +28,7 @@ def names_a_new_schedule(database: Database, state: State) -> State:
 
 def upserts(database: Database, state: State) -> State:
     """Have Trigger.dev make a schedule under the task's key, unless there is one; name it."""
-    found = next(filter(_is_keyed, sorted(state.alive)), None)
+    found = next(filter(is_keyed, sorted(state.alive)), None)
     state = state if found else _make(state, "sched_again")
     return _name(database, state, found or "sched_again")
 
@@ -42,8 +39,16 @@ def replaces(database: Database, state: State) -> State:
 
 
 def makes_a_schedule(_database: Database, state: State) -> State:
-    """Make one under the task's key, and name it nowhere."""
-    return state if any(map(_is_keyed, state.alive)) else _make(state, "sched_again")
+    """Make one under the task's key, which is named nowhere yet.
+
+    For a row that named none it is waited for, though only for a minute.
+    """
+    if any(map(is_keyed, state.alive)):
+        return state
+    young = any(not one.due and not one.attempts for one in state.tables.orphans)
+    waited_for = not state.tables.named and (state.tables.row or young)
+    strays = state.strays | {"sched_stray"} if waited_for else state.strays
+    return _make(state, "sched_stray")._replace(strays=strays)
 
 
 def unnames(database: Database, state: State) -> State:
@@ -53,7 +58,7 @@ def unnames(database: Database, state: State) -> State:
 
 def names_anothers(database: Database, state: State) -> State:
     """Name a schedule of another task."""
-    return _name(database, state, OTHERS)
+    return _name(database, state, FOREIGN)
 
 
 def deletes_the_schedule(_database: Database, state: State) -> State:
@@ -82,7 +87,7 @@ def makes_the_row_again(database: Database, state: State) -> State:
     asking = any(node and node.step.how == "DELETE" for node in state.actors)
     if state.tables.row or state.flying or asking:
         return state
-    state = state._replace(tables=Tables(make_row(TASK, None), None), remade=True)
+    state = state._replace(tables=state.tables._replace(row=make_row(TASK, None)), remade=True)
     return upserts(database, state)
 
 

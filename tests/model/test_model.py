@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from peewee import Node, fn
 
-from recoup.database import mark_queries, queries
+from recoup.database import mark_queries, orphans, queries
 from recoup.database.built import Statement
 from recoup.database.expressions import clock_plus
 from recoup.database.models import ScheduledAction, TaskDeletion
-from recoup.deletion import doubt, marks
+from recoup.deletion import doubt, guard, marks
 from recoup.deletion.marks import Origin
 from recoup.deletion.staged import Deleter
 from recoup.trigger import cancel
@@ -17,7 +17,7 @@ from recoup.trigger.answers import judge
 from recoup.trigger.cancel import TriggerSchedules
 from tests.model import scopes
 from tests.model.explorer import Explorer, Scope
-from tests.model.world import TASK
+from tests.model.state import FOREIGN, TASK
 
 
 @pytest.fixture(name="explorer")
@@ -37,10 +37,10 @@ def test_no_order_breaks_a_promise(explorer, scope):
 
 def test_trigger_dev_answers_as_the_stand_in_does(explorer):
     """A DELETE by key or id names what went, and only then is it gone."""
-    alive = frozenset({"sched_first", "sched_other"})
+    alive = frozenset({"sched_first", FOREIGN})
     for key in (TASK, "sched_first"):
         (status, body), left = explorer.trigger.answer(alive, "DELETE", key)
-        assert (status, body, left) == (200, b'{"id": "sched_first"}', {"sched_other"})
+        assert (status, body, left) == (200, b'{"id": "sched_first"}', {FOREIGN})
         assert explorer.trigger.answer(left, "DELETE", key)[0][0] == 404
 
 
@@ -179,6 +179,14 @@ BUGS = {
     "doubts are not looked for": (
         Scope("d", faults=1),
         (mark_queries, "old_doubts", list_nothing),
+    ),
+    "a record is forgotten though nothing was cancelled": (
+        Scope("s", ("deletes_the_row",), faults=1),
+        (guard, "_cancel", lambda *_: "gone"),
+    ),
+    "a row that named no schedule is not looked at again": (
+        scopes.PAUSED._replace(actors="d", others=("makes_a_schedule",)),
+        (orphans, "record_orphan", lambda *_: None),
     ),
 }
 
