@@ -12,6 +12,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from recoup.app import create_app
 from recoup.config import Config
+from recoup.database import waits
 from recoup.database.connection import connect, database, release
 from recoup.database.migrations import upgrade
 from recoup.demo.standin import StandIn
@@ -101,6 +102,12 @@ def _database_url(request):
 def _standin():
     with StandIn() as standin:
         yield standin
+
+
+@pytest.fixture
+def short_waits(monkeypatch):
+    """Let every wait end after a second; to be named before the database."""
+    monkeypatch.setattr(waits, "WAIT_SECONDS", 1)
 
 
 def make_config(database_url, **settings):

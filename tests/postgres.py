@@ -160,12 +160,16 @@ class PostgresServer:
         """Make a database: empty, or a copy of `template`, which nobody may be connected to."""
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         names = sql.Identifier(name), sql.Identifier(template or "template1")
-        self._administer(statement.format(*names))
+        with self._administrator() as connection:
+            # The default since 15 writes every page to the log, which takes twice as long.
+            quick = " STRATEGY file_copy" if connection.info.server_version >= 150000 else ""
+            connection.execute(statement.format(*names) + sql.SQL(quick))
 
     def drop_database(self, name: str) -> None:
         """Drop a database, ending the connections to it."""
         statement = sql.SQL("DROP DATABASE {} WITH (FORCE)")
-        self._administer(statement.format(sql.Identifier(name)))
+        with self._administrator() as connection:
+            connection.execute(statement.format(sql.Identifier(name)))
 
     def start(self) -> None:
         """Start the server, if it isn't running, and wait until it can be queried."""
@@ -246,7 +250,6 @@ class PostgresServer:
                     raise RuntimeError(f"Postgres failed:\n{self._log.read_text()}") from None
             time.sleep(0.01)
 
-    def _administer(self, statement: sql.Composed) -> None:
+    def _administrator(self) -> psycopg.Connection:
         # CREATE and DROP DATABASE refuse to run in a transaction.
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(statement)
+        return psycopg.connect(self.url("postgres"), autocommit=True)

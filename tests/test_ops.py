@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from tests.conftest import close_database, make_config
 from tests.factories import World
 from tests.postgres import free_port
 from tests.server import Server
+from tests.waiting import wait_for
 
 OPS = Path(__file__).resolve().parent.parent / "ops"
 DASHBOARD = json.loads((OPS / "grafana-dashboard.json").read_text())
@@ -219,15 +219,6 @@ class Prometheus:
         data = self.get("query", query=query)
         numbers = [float(sample["value"][1]) for sample in data["result"]] if data else []
         return [number for number in numbers if not math.isnan(number)]
-
-
-def wait_for(condition, what):
-    """Return what *condition* returns, as soon as that is true."""
-    end = time.monotonic() + SECONDS
-    while not (value := condition()):
-        assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.1)
-    return value
 
 
 def delete_all_ways(server, world, standin):

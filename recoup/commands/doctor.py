@@ -1,7 +1,7 @@
 """`recoup doctor`: is everything there that a deletion needs, and does it work together?"""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -22,6 +22,7 @@ CLOCK_TOLERANCE_SECONDS = 5
 OLD_ORPHAN_SECONDS = 3600
 # No task has this id, so the sample of other tasks leaves none out.
 NO_TASK = str(UUID(int=0))
+NOT_COMPARED = Finding("note", "clock", "not compared, because the database can't be reached")
 
 
 @click.command("doctor")
@@ -58,22 +59,29 @@ def examine() -> Iterator[Finding]:
             yield Finding("failed", name, " ".join(texts))
         return
     connect(config)
-    yield from _check_database()
-    yield _check_clock()
-    yield from _check_guard()
-    stored = _sample_schedules()
+    stored = yield from _examine_database()
     release()
     yield from check_trigger(config, stored)
     yield _check_privy(config)
 
 
-def _check_database() -> Iterator[Finding]:
-    """Name what stands against a deletion, as `/readyz` does, or why that can't be checked."""
+def _examine_database() -> Generator[Finding, None, list[str]]:
+    """Check the database; return some schedules that its tasks name."""
     try:
         missing_from_schema()
     except FAILURES as error:
         yield Finding("failed", "database", f"can't be reached: {explain(error)}")
-        return
+        # Nothing more is asked of it, as each question would wait for it again.
+        yield NOT_COMPARED if is_postgres() else _check_clock()
+        return []
+    yield from _check_database()
+    yield _check_clock()
+    yield from _check_guard()
+    return _sample_schedules()
+
+
+def _check_database() -> Iterator[Finding]:
+    """Name what stands against a deletion, as `/readyz` does."""
     problems = find_problems()
     for problem in problems:
         text = problem.removeprefix("The database ").removesuffix(".")
@@ -88,7 +96,7 @@ def _check_clock() -> Finding:
     try:
         ahead = (datetime.now(UTC) - statements.read_clock()).total_seconds()
     except DatabaseFailed:
-        return Finding("note", "clock", "not compared, because the database can't be reached")
+        return NOT_COMPARED
     if abs(ahead) <= CLOCK_TOLERANCE_SECONDS:
         return Finding("ok", "clock", "same as the database's")
     text = (

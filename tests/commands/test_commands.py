@@ -276,6 +276,7 @@ def closed_port():
         yield bound.getsockname()[1]
 
 
+@pytest.mark.usefixtures("short_waits")
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_database_that_is_away_is_one_line(command, closed_port):
     """With exit code 1, and without the password."""

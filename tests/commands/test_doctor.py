@@ -53,6 +53,7 @@ def _doctor(environ):
     """
 
     def run(*args, **settings):
+        close_database()  # as it is in a process of its own
         result = CliRunner(env={**environ, **settings}).invoke(main, ["doctor", *args])
         assert isinstance(result.exception, SystemExit | None)
         for secret in (KEY, "secret-of-the-tests", "hidden"):
@@ -94,6 +95,7 @@ def test_nothing_is_changed(doctor, sqlite_url, standin):
     assert (request.method, request.path) == ("GET", "/api/v1/schedules?perPage=1")
 
 
+@pytest.mark.usefixtures("short_waits")
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_a_database_that_is_gone(doctor, kind, tmp_path):
     """The reason is told, its password isn't; the rest is checked all the same."""

@@ -247,6 +247,7 @@ def test_a_database_that_lacks_nothing_and_fails_tells_nothing(recoup, account, 
     assert line == "the database failed: could not serialize; check DATABASE_URL"
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_a_database_that_is_down_tells_nothing(standin):
     """In one line, with the address and without the password."""
     standin.add(str(uuid4()))

@@ -1,14 +1,13 @@
 """What the tests of connections share."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
-from recoup.database import waits
 from recoup.database.connection import connect, fetch, release
 from tests.conftest import make_config
+from tests.waiting import wait_for
 
 SECONDS = 60
 
@@ -19,12 +18,6 @@ def pg(postgres_url):
     connect(make_config(postgres_url, DATABASE_POOL_SIZE="2"))
     with psycopg.connect(postgres_url, autocommit=True) as somebody:
         yield somebody
-
-
-@pytest.fixture
-def short_waits(monkeypatch):
-    """Let every wait end after a second; to be named before the database."""
-    monkeypatch.setattr(waits, "WAIT_SECONDS", 1)
 
 
 def in_thread(function, *args):
@@ -38,15 +31,6 @@ def in_thread(function, *args):
 
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(call).result(SECONDS)
-
-
-def wait_for(true):
-    """Wait until *true* is, and return what it said."""
-    end = time.monotonic() + SECONDS
-    while not (said := true()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return said
 
 
 def backend():

@@ -28,7 +28,8 @@ from recoup.database.connection import (
 from recoup.database.migrations import upgrade
 from recoup.database.models import Account
 from tests.conftest import close_database, make_config
-from tests.database.conftest import SECONDS, backend, in_thread, kill, ours, wait_for
+from tests.database.conftest import SECONDS, backend, in_thread, kill, ours
+from tests.waiting import wait_for
 
 NEW_ACCOUNT = "INSERT INTO accounts (id, name) VALUES (?, ?)"
 
@@ -291,6 +292,7 @@ def count_waiting(server):
             one.close()
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_a_refused_connection_fails(port):
     """With the reason, and without the password, in all that a log could show."""
     connect_to(port)
@@ -303,6 +305,7 @@ def test_a_refused_connection_fails(port):
         error = error.__cause__ or error.__context__
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_an_unknown_database_fails_without_the_password(postgres):
     """The server's reason is told, and neither the database's name."""
     address = postgres.tcp_url("no_such").partition("@")[2]
@@ -328,6 +331,7 @@ def test_threads_that_wait_for_a_silent_server_fail_together(short_waits, silent
     assert count_waiting(silent_server) == 1
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_a_database_that_comes_back_serves_again(postgres, postgres_url):
     """By itself, once the pause is over."""
     connect(make_config(postgres_url))

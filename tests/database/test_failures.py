@@ -53,6 +53,7 @@ def test_a_password_that_is_encoded_is_the_right_one(guarded):
     assert fetch("SELECT 1") == [(1,)]
 
 
+@pytest.mark.usefixtures("short_waits")
 @pytest.mark.parametrize(
     ("credentials", "name", "sentence"),
     [
@@ -72,12 +73,14 @@ def test_a_server_that_refuses(guarded, credentials, name, sentence):
     assert sentence in told_of(f"postgresql://{credentials}@{guarded}/{name}")
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_a_closed_port():
     """Something has to be started, or host and port be corrected."""
     told = told_of("postgresql://hidden_user:hidden@127.0.0.1:1/hidden_name")
     assert told.startswith("Connection refused: nothing listens there; start the database, or")
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_a_host_that_nobody_knows():
     """The host has to be corrected."""
     told = told_of("postgresql://hidden_user:hidden@hidden.invalid/hidden_name")
@@ -121,6 +124,7 @@ def test_what_the_server_says_of_a_statement_is_told_whole(postgres_url):
 URL = "postgresql://hidden_user:hidden@127.0.0.1:1/hidden_name"
 
 
+@pytest.mark.usefixtures("short_waits")
 @pytest.mark.parametrize(
     "command",
     [["tasks", "delete", "0d9a3c1e-6a83-4b8c-9d52-6f2c4e1a7b10"], ["tasks", "reconcile"]],
@@ -136,6 +140,7 @@ def test_commands_tell_the_same(standin, command):
     assert "hidden" not in result.output
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_the_log_tells_the_same(capsys):
     """An operator who reads it needs no other place."""
     app = create_app(make_config(URL))

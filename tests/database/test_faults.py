@@ -17,8 +17,9 @@ from recoup.deletion.outcomes import DeletionNotPossible, DeletionUnfinished
 from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
-from tests.deletion.test_staged import expire, wait_for
+from tests.deletion.test_staged import expire
 from tests.factories import delete
+from tests.waiting import wait_for
 
 NOTHING_WAS_CHANGED = FAILURES[DatabaseFailed]
 WILL_BE_COMPLETED = FAILURES[DeletionUnfinished]

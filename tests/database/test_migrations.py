@@ -5,7 +5,6 @@ import re
 import sqlite3
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from itertools import count
@@ -21,6 +20,7 @@ from recoup.database.migrations import LOCK_KEY, upgrade
 from recoup.database.models import Account, ScheduledAction
 from recoup.database.readiness import missing_from_schema
 from tests.conftest import close_database, make_config
+from tests.waiting import wait_for
 
 RECOUP = Path(sys.executable).with_name("recoup")
 SECONDS = 60
@@ -116,14 +116,6 @@ def look(host):
 def tables(host):
     query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
     return {row[0] for row in host.execute(query)}
-
-
-def wait_for(true):
-    """Wait until *true* is."""
-    end = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def run_four_at_once(url):

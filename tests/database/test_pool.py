@@ -23,11 +23,12 @@ from recoup.database.connection import (
 )
 from recoup.database.readiness import find_problems
 from tests.conftest import close_database, make_config
-from tests.database.conftest import SECONDS, backend, in_thread, ours, wait_for
+from tests.database.conftest import SECONDS, backend, in_thread, ours
 from tests.factories import World, delete
 from tests.postgres import PostgresServer, find_binaries
 from tests.server import Server
 from tests.sockets import Proxy, talker
+from tests.waiting import wait_for
 
 NEW_ACCOUNT = "INSERT INTO accounts (id, name) VALUES (?, ?)"
 DELETIONS = 300
@@ -214,10 +215,12 @@ def test_who_waits_keeps_nobody_from_giving_back(pg, postgres_url):
         assert [future.result(SECONDS) for future in waiting] == [[(1,)]] * 4
 
 
-def test_nothing_is_opened_before_it_is_needed(pg):
+def test_nothing_is_opened_before_it_is_needed(pg, postgres_url):
     """Neither a connection nor a thread, which no fork would survive."""
+    before = set(threading.enumerate())
+    connect(make_config(postgres_url))
     assert ours(pg) == 0
-    assert not [one for one in threading.enumerate() if one.name.startswith("pool-")]
+    assert set(threading.enumerate()) <= before
 
 
 def test_connections_that_are_not_needed_are_closed(pg, postgres_url, monkeypatch):

@@ -11,8 +11,9 @@ from recoup.deletion.outcomes import DeletionPending, DeletionRolledBack
 from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
 from recoup.web.limit import Overloaded
-from tests.deletion.test_staged import expire, wait_for
+from tests.deletion.test_staged import expire
 from tests.server import Server
+from tests.waiting import wait_for
 
 DEADLINE_SECONDS = 4
 # Beyond the deadline: the database's part, and a loaded machine's.

@@ -14,7 +14,8 @@ from recoup.deletion.outcomes import (
 )
 from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
-from tests.deletion.test_staged import attempt, expire, wait_for
+from tests.deletion.test_staged import attempt, expire
+from tests.waiting import wait_for
 
 PAST = "2020-01-01T00:00:00.000Z"
 OTHER_WORDS = Fault.status(200, b"<html>maintenance</html>")

@@ -18,9 +18,10 @@ from recoup.deletion import guard
 from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
 from tests.conftest import close_database
-from tests.deletion.test_staged import attempt, expire, wait_for
+from tests.deletion.test_staged import attempt, expire
 from tests.host import HostConnection
 from tests.server import Server
+from tests.waiting import wait_for
 
 PAST = "2020-01-01T00:00:00.000Z"
 WAIT_SECONDS = 30

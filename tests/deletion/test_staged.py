@@ -26,6 +26,7 @@ from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
 from recoup.web.limit import Overloaded
 from tests.factories import World, connections_in_use, delete
+from tests.waiting import wait_for
 
 REFUSED = Fault.status(401)
 
@@ -54,14 +55,6 @@ def attempt(deleter, task_id):
         return error
     finally:
         release()
-
-
-def wait_for(condition):
-    """Wait until *condition* holds, for 5 seconds at most."""
-    end = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def expire(task_id):

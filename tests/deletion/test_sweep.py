@@ -10,7 +10,8 @@ from recoup.deletion import sweep as module
 from recoup.deletion.outcomes import DeletionRolledBack
 from recoup.deletion.sweep import start_sweeper, sweep
 from recoup.demo.standin import Fault
-from tests.deletion.test_staged import attempt, expire, wait_for
+from tests.deletion.test_staged import attempt, expire
+from tests.waiting import wait_for
 
 
 @pytest.fixture(name="deleter")

@@ -107,6 +107,7 @@ def test_it_is_not_ready_without_a_file(tmp_path, client_of):
     assert ready(client_of(f"sqlite:///{tmp_path}")) == UNREACHABLE
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_it_is_not_ready_where_nothing_listens(client_of):
     """A server that refuses connections is reported, with none of its address."""
     assert ready(client_of("postgresql://u:hunter2@127.0.0.1:1/x")) == UNREACHABLE
