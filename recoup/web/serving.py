@@ -1,7 +1,6 @@
 """What gunicorn's master does for its workers: settings, addresses, and a reload that may fail.
 
-`gunicorn.conf.py` uses it; gunicorn runs that at the start and again at each reload. This module
-imports nothing that a worker has to import for itself.
+`gunicorn.conf.py` uses it; gunicorn runs that at the start and again at each reload.
 """
 
 import socket
