@@ -130,6 +130,23 @@ def test_a_row_with_our_mark_that_another_deletes_is_recorded(host):
     assert recorded(host) == [(task, "sched_1")]
 
 
+@pytest.mark.parametrize("of_the_same", [False, True], ids=["another task", "the same task"])
+def test_a_record_with_the_id_of_one_that_is_gone_is_another(host, of_the_same):
+    """SQLite gives an id again. Who listed the first record must not claim the second one."""
+    task = host.task("sched_1")
+    host.run("DELETE FROM scheduled_actions WHERE id = ?", task)
+    [listed], [too_late] = orphans.due_orphans(10), orphans.due_orphans(10)
+    assert orphans.claim_orphan(listed, 30)
+    orphans.forget_orphan(listed)
+    release()
+    second = host.task("sched_2", *([task] if of_the_same else []))
+    host.run("DELETE FROM scheduled_actions WHERE id = ?", second)
+    assert not orphans.claim_orphan(too_late, 30)
+    orphans.forget_orphan(listed)
+    release()
+    assert recorded(host) == [(second, "sched_2")]
+
+
 # Postgres
 
 
