@@ -9,6 +9,7 @@ from recoup.app import create_app
 from recoup.commands.main import main
 from recoup.database import guard
 from recoup.database.connection import execute, is_postgres, release
+from recoup.deletion.guard import MOST_FAILURES
 from recoup.demo.standin import Fault
 from tests.commands.programs import error_line
 from tests.conftest import make_config
@@ -85,6 +86,23 @@ def test_recover_collects_orphans(recoup, world, drop):
     assert re.search(f"{task} is left until .*Z: Trigger.dev answered 403", result.stdout)
     assert said(recoup("tasks", "recover")) == (0, [f"{task} cancelled", "1 settled, 0 left."])
     assert world.schedule_ids(task) == []
+
+
+def test_recover_says_why_an_orphan_was_not_tried(recoup, world, drop):
+    """It is too early for one; for the others Trigger.dev is not well, or somebody else collects."""
+    recoup(*GUARD_ON)
+    early = world.task(world.account(), schedule=False)
+    drop(early)
+    for _ in range(MOST_FAILURES + 1):
+        drop(world.task(world.account()))
+    world.standin.always(Fault.status(403))
+    lines = recoup("tasks", "recover").stdout.splitlines()
+    untried = "not tried, because others failed or another worker collects"
+    assert sum(line.endswith(untried) for line in lines) == 1
+    assert [line for line in lines if line.endswith("it may be about to get a schedule")] == [
+        line for line in lines if line.startswith(early)
+    ]
+    world.standin.clear()
 
 
 def test_a_role_that_does_not_own_the_tables_is_told_so(postgres_url):
