@@ -179,10 +179,11 @@ def test_what_a_trigger_of_the_hosts_deletes_with_ours_is_recorded(pg):
 
 
 def test_truncate_is_recorded(pg):
-    """No row trigger sees it."""
-    task = pg.task("sched_1")
+    """No row trigger sees it. What named no schedule is due in a minute here, too."""
+    task, unnamed = pg.task("sched_1"), pg.task(None)
     pg.run("TRUNCATE scheduled_actions CASCADE")
-    assert recorded(pg) == [(task, "sched_1")]
+    assert sorted(recorded(pg)) == sorted([(task, "sched_1"), (unnamed, None)])
+    assert (is_due(task), is_due(unnamed)) == (True, False)
 
 
 def test_a_session_of_replication_is_not_recorded(pg):
