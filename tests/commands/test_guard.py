@@ -89,7 +89,7 @@ def test_recover_collects_orphans(recoup, world, drop):
 
 
 def test_recover_says_why_an_orphan_was_not_tried(recoup, world, drop):
-    """It is too early for one; for the others Trigger.dev is not well, or somebody else collects."""
+    """It is too early for one. The last of the others has no turn while Trigger.dev is not well."""
     recoup(*GUARD_ON)
     early = world.task(world.account(), schedule=False)
     drop(early)
