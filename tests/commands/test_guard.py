@@ -66,6 +66,19 @@ def test_a_guard_that_is_broken_is_told(recoup):
     assert recoup("db", "guard", "status").exit_code == 0
 
 
+def test_a_guard_that_could_record_nothing_is_not_called_on(postgres_url):
+    """As before the first upgrade; after it, the same command is content."""
+    runner = create_app(make_config(postgres_url)).test_cli_runner()
+    execute("ALTER TABLE orphaned_schedules RENAME TO gone")
+    release()
+    result = runner.invoke(main, GUARD_ON)
+    assert result.exit_code == 1
+    assert "or there is no such table" in error_line(result)
+    execute("ALTER TABLE gone RENAME TO orphaned_schedules")
+    release()
+    assert said(runner.invoke(main, GUARD_ON)) == (0, ["The guard is on."])
+
+
 def test_what_waits_is_told(recoup, world, drop):
     """When it is turned off, too: that is still collected."""
     recoup(*GUARD_ON)
