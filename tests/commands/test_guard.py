@@ -1,6 +1,7 @@
 """`recoup db guard`, and what `recoup tasks recover` does about orphans."""
 
 import re
+from collections import Counter
 from contextlib import closing
 
 import pytest
@@ -85,6 +86,24 @@ def test_recover_collects_orphans(recoup, world, drop):
     assert re.search(f"{task} is left until .*Z: Trigger.dev answered 403", result.stdout)
     assert said(recoup("tasks", "recover")) == (0, [f"{task} cancelled", "1 settled, 0 left."])
     assert world.schedule_ids(task) == []
+
+
+def test_recover_tells_which_orphans_it_did_not_try(recoup, world, drop):
+    """It gives up after five failures in a row, and doesn't take the others for new ones."""
+    recoup(*GUARD_ON)
+    account = world.account()
+    for _ in range(6):
+        drop(world.task(account))
+    drop(young := world.task(account, schedule=False))
+    world.standin.always(Fault.status(403))
+    lines = recoup("tasks", "recover").stdout.splitlines()
+    reasons = Counter(line.split("Z: ")[1] for line in lines[:-1])
+    assert reasons == {
+        "Trigger.dev answered 403: Something went wrong, please try again": 5,
+        "not tried, as others failed or a worker is at it": 1,
+        "it may be about to get a schedule": 1,
+    }
+    assert re.search(f"{young} is left until .*about to get a schedule", "\n".join(lines))
 
 
 def test_a_role_that_does_not_own_the_tables_is_told_so(postgres_url):
