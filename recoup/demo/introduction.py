@@ -37,8 +37,8 @@ curl -d refuse {fail}
 curl -d lost {fail}
 {_delete(service, lost)}
 
-# A row is deleted by hand, past the service: half a minute later its schedule
-# is gone too, and the log has a line with "orphan".
+# A row is deleted by hand, past the service: within a minute its schedule is
+# gone too, and the log has a line with "orphan".
 {_delete_by_hand(folder, by_hand)}
 
 # An operator asks: is all in order? Do tasks and schedules match?
@@ -78,4 +78,4 @@ def _delete(service: str, task_id: str) -> str:
 def _delete_by_hand(folder: str, task_id: str) -> str:
     connection = f"sqlite3.connect('{database_path(folder)}', isolation_level=None)"
     statement = f"'DELETE FROM scheduled_actions WHERE id = ?', ['{task_id}']"
-    return f'{sys.executable} -c "import sqlite3; {connection}.execute({statement})"'
+    return f'{quote(sys.executable)} -c "import sqlite3; {connection}.execute({statement})"'

@@ -141,11 +141,13 @@ PATHS: dict[str, Object] = {
     ),
     "/readyz": _get(
         "readyz",
-        "Is the database reachable and upgraded?",
+        "Can a deletion be done now?",
         {
-            "200": _answer("It is.", _object(status={"const": "ready"}), ready={"status": "ready"}),
+            "200": _answer(
+                "It can.", _object(status={"const": "ready"}), ready={"status": "ready"}
+            ),
             "503": _answer(
-                "It is not, and why.",
+                "It can't, and why.",
                 _object(
                     status={"const": "not ready"},
                     problems={"type": "array", "items": TEXT},
