@@ -2,6 +2,8 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
 
 import pytest
 
@@ -69,6 +71,20 @@ def test_each_mark_is_tried_once_where_it_cannot_be_taken_over(deleter, world, s
     assert [one.state for one in settled] == ["marked"] * 3
     assert all("no" in one.reason for one in settled)
     assert standin.requests == []
+
+
+def test_a_recovery_that_is_overtaken_in_the_middle_says_so(deleter, world, standin, account):
+    """It is not left marked: whoever has the mark now completes it."""
+    task = world.task(account)
+    world.place_mark(task, lease_seconds=-1)
+    standin.fail(Fault.delay(0.4))
+    with ThreadPoolExecutor(1) as pool:
+        sweeping = pool.submit(lambda: list(sweep(deleter)))
+        wait_for(lambda: standin.requests)
+        execute("UPDATE task_deletions SET token = ?", str(uuid4()))
+        release()
+        assert sweeping.result() == [(task, "overtaken", None)]
+    assert world.mark(task)
 
 
 def test_the_longest_expired_is_tried_first(deleter, world, account):
