@@ -226,6 +226,16 @@ def test_a_server_that_crashes_may_have_carried_out_the_statement(postgres, pg):
             postgres.start()
 
 
+@pytest.mark.parametrize(
+    ("code", "lost"), [("08006", True), ("40003", True), ("40001", False), ("P0001", False)]
+)
+def test_the_code_of_an_error_says_whether_a_statement_may_have_been_carried_out(pg, code, lost):
+    """A lost connection or an unknown end, as a pooler may report it; all else is a refusal."""
+    with pytest.raises(DatabaseFailed) as caught:
+        execute(f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$")
+    assert isinstance(caught.value, AnswerLost) is lost
+
+
 @pytest.mark.parametrize("statement", ["SELECT * FROM accounts", "SELECT pg_sleep(600)"])
 def test_a_statement_that_hangs_ends_in_time(short_waits, pg, postgres_url, statement):
     """Here and at the server, where it would else wait for the lock for ever."""
