@@ -202,6 +202,7 @@ def test_a_schedule_that_is_made_just_after_a_deletion_of_ours(deleter, world, h
     task = host.task(None)
     assert attempt(deleter, task) is None
     assert records() == [task]
+    assert [len(due_in(seconds)) for seconds in (40, 65)] == [0, 1]
     assert collected(deleter) == []
     standin.add(task)
     make_due()

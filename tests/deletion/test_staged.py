@@ -216,6 +216,18 @@ def test_slow_owner_that_lost_its_mark_does_no_harm(deleter, world, standin, tas
     assert owner == world.mark(task)["token"]
 
 
+def test_slow_owner_whose_deletion_another_completed_has_deleted(
+    deleter, world, standin, task, pool
+):
+    """It cancelled, lost its mark, waited for the new owner, and found the row gone."""
+    standin.fail(Fault.delay(0.4), Fault.delay(0.8))
+    slow = pool.submit(notes_of_an_attempt, deleter, task)
+    wait_for(lambda: standin.requests)
+    expire(task)
+    assert _recover(deleter, task)
+    assert slow.result()["state"] == "deleted"
+
+
 def test_refused_owner_that_lost_its_mark_does_not_remove_it(deleter, world, standin, task, pool):
     """A roll back takes only the own mark away."""
     standin.fail(Fault.hang(0.5), Fault.status(401))

@@ -26,7 +26,7 @@ CORE = (
 )
 TESTS = (
     "tests/deletion tests/trigger tests/http tests/database tests/model tests/auth"
-    " tests/commands/test_delete.py tests/test_metrics.py tests/web/test_tasks.py"
+    " tests/commands/test_delete.py tests/test_log.py tests/test_metrics.py tests/web/test_tasks.py"
 )
 # They start programs, use the whole server of Postgres, or take long for what others try too.
 LEFT_OUT = (

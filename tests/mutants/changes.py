@@ -18,10 +18,11 @@ SWAPPED: dict[type, type] = {
 
 
 class Mutant(NamedTuple):
-    """A changed file: `line` is where, `text` says what."""
+    """A changed file: `line` is where, `text` says what, and `lines` are those that see it."""
 
     line: int
     text: str
+    lines: set[int]
     tree: ast.Module
 
 
@@ -35,7 +36,23 @@ def mutants_of(source: str) -> Iterator[Mutant]:
             new = ast.copy_location(_variants(old)[v], old)
             text = f"{_first_line(old)}  ->  {_first_line(new)}"
             ast.fix_missing_locations(_Replace(old, new).visit(changed))
-            yield Mutant(old.lineno, text, changed)
+            yield Mutant(old.lineno, text, _uses(tree, old.lineno) or {old.lineno}, changed)
+
+
+def _uses(tree: ast.Module, line: int) -> set[int]:
+    """Return the lines that use the constant of this line; none if it has none."""
+    names = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.lineno <= line <= (node.end_lineno or 0)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return {
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id in names and isinstance(node.ctx, ast.Load)
+    }
 
 
 def _first_line(node: ast.AST) -> str:

@@ -53,7 +53,7 @@ class Hunt:
             if len(children) == AT_ONCE or not mutant:
                 survived += _end_of_one(children, file)
             if mutant:
-                tests = self.traced.tests_of(file, mutant.line)
+                tests = self.traced.tests_of(file, mutant.lines)
                 chosen = [item for item in items if item.nodeid in tests]
                 children[self._start(mutant, module, chosen)] = mutant
         if mutants:

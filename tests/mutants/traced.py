@@ -17,11 +17,11 @@ class Traced(NamedTuple):
     tests: dict[str, dict[int, set[str]]]
     seconds: dict[str, float]
 
-    def tests_of(self, file: Path, line: int) -> set[str]:
-        """Return the tests that run the line; for a constant, those that run the file."""
+    def tests_of(self, file: Path, lines: set[int]) -> set[str]:
+        """Return the tests that run one of the lines; if none does, those that run the file."""
         by_line = self.tests.get(str(file.resolve()), {})
-        found = by_line.get(line, set()) - {""}
-        return found or set().union(*by_line.values()) - {""}
+        found = set().union(*(by_line.get(line, set()) for line in lines)) - {""}
+        return found or set().union(*by_line.values())
 
 
 def trace(arguments: list[str], folder: Path) -> Traced:
