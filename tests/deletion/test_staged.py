@@ -139,8 +139,10 @@ def test_waiting_ends_with_the_deadline(deleter, world, task):
     """A mark that stays is waited for no longer than the deadline, and is left alone."""
     token = world.place_mark(task, lease_seconds=60)
     started = time.monotonic()
-    assert isinstance(attempt(deleter, task), DeletionPending)
+    with log.record("test") as notes:
+        assert isinstance(attempt(deleter, task), DeletionPending)
     assert time.monotonic() - started < 2 + 2
+    assert notes["step"] == "wait"
     assert token == str(world.mark(task)["token"])
 
 
@@ -228,16 +230,23 @@ def test_slow_owner_whose_deletion_another_completed_has_deleted(
     assert slow.result()["state"] == "deleted"
 
 
-def test_refused_owner_that_lost_its_mark_does_not_remove_it(deleter, world, standin, task, pool):
-    """A roll back takes only the own mark away."""
-    standin.fail(Fault.hang(0.5), Fault.status(401))
-    slow = pool.submit(attempt, deleter, task)
-    wait_for(lambda: standin.requests)
+@pytest.mark.parametrize("doubtful", [False, True])
+def test_refused_owner_that_lost_its_mark_does_not_remove_it(
+    deleter, world, standin, task, doubtful
+):
+    """A roll back takes only the own mark away, and turns only that doubtful."""
     owner = str(uuid4())
-    execute("UPDATE task_deletions SET token = ? WHERE task_id = ?", owner, task)
-    release()
-    assert isinstance(slow.result(), DeletionUnfinished)
-    assert owner == str(world.mark(task)["token"])
+
+    def play(exchange):
+        execute("UPDATE task_deletions SET token = ? WHERE task_id = ?", owner, task)
+        release()
+        exchange.reset() if doubtful else REFUSED.play(exchange)
+
+    standin.fail(Fault("takes the mark", play))
+    standin.always(REFUSED)
+    assert isinstance(attempt(deleter, task), DeletionUnfinished)
+    mark = world.mark(task)
+    assert (owner, None) == (str(mark["token"]), mark["doubtful_since"])
 
 
 def test_schedule_given_by_another_program_meanwhile_is_cancelled_too(
@@ -272,18 +281,20 @@ def test_row_that_the_host_deletes_meanwhile_is_a_deletion(deleter, world, stand
     assert (world.mark(task), world.schedule_ids(task)) == (None, [])
 
 
-def keep_rows():
-    """Have the database keep rows that are deleted, without a word, as a policy may."""
+def keep_rows(*, silently=True):
+    """Have the database keep rows that are deleted, without a word, as a policy may, or with."""
     if is_postgres():
-        body = "AS 'BEGIN RETURN NULL; END' LANGUAGE plpgsql"
+        action = "RETURN NULL" if silently else "RAISE ''no''"
+        body = f"AS 'BEGIN {action}; END' LANGUAGE plpgsql"
         execute(f"CREATE FUNCTION keep() RETURNS trigger {body}")
         execute(
             "CREATE TRIGGER keep BEFORE DELETE ON scheduled_actions"
             " FOR EACH ROW EXECUTE FUNCTION keep()"
         )
     else:
+        action = "RAISE(IGNORE)" if silently else "RAISE(ABORT, 'no')"
         execute(
-            "CREATE TRIGGER keep BEFORE DELETE ON scheduled_actions BEGIN SELECT RAISE(IGNORE); END"
+            f"CREATE TRIGGER keep BEFORE DELETE ON scheduled_actions BEGIN SELECT {action}; END"
         )
     release()
 
@@ -296,10 +307,11 @@ def test_row_that_would_not_go_costs_no_schedule(deleter, world, standin, task):
     assert (world.row(task), world.mark(task), standin.requests) == (before, None, [])
 
 
-def test_row_that_does_not_go_keeps_its_mark(deleter, world, standin, task):
+@pytest.mark.parametrize("silently", [True, False])
+def test_row_that_does_not_go_keeps_its_mark(deleter, world, standin, task, silently):
     """Its schedule is cancelled, so there is no way back, and nothing to cancel again."""
     deleter.readiness.refresh()
-    keep_rows()
+    keep_rows(silently=silently)
     assert isinstance(attempt(deleter, task), DeletionUnfinished)
     assert world.row(task)
     assert world.mark(task)
