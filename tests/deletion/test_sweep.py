@@ -163,6 +163,7 @@ def test_the_sweeper_goes_on_after_a_failure(deleter, world, account, monkeypatc
     world.place_mark(task, lease_seconds=-1)
     start_sweeper(deleter)
     wait_for(lambda: world.row(task) is None)
+    assert all(one.daemon for one in threading.enumerate() if one.name == "sweeper")
     ended.set()  # or it would go on, and sweep the databases of other tests
     assert parked.wait(20)
     assert pauses[:2] == [(0, 1), (0.8, 1.2)]

@@ -290,3 +290,28 @@ def test_a_handshake_that_hangs_is_a_connection_not_made(call, in_time):
             call(url_of(address, "https"))
         silence.set()
     assert isinstance(caught.value.args[0].reason, urllib3.exceptions.NewConnectionError)
+
+
+@pytest.mark.usefixtures("in_time")
+def test_a_handshake_has_no_more_time_than_connecting(call, monkeypatch):
+    """A call with much time gives up early, to try again."""
+    monkeypatch.setattr("recoup.http.deadline.CONNECT_SECONDS", SECONDS)
+    silence = threading.Event()
+    with talker(lambda _: silence.wait(5)) as address:
+        with pytest.raises(requests.ConnectionError):
+            call(url_of(address, "https"), seconds=30)
+        silence.set()
+
+
+def test_a_handshake_has_all_the_time_that_connecting_left(call, certificate, monkeypatch):
+    """The first of two addresses connects at once, and then needs more than half the time."""
+    monkeypatch.setattr("recoup.http.deadline.CONNECT_SECONDS", 1.6)
+
+    def late(connection):
+        time.sleep(1)
+        with server_context(certificate).wrap_socket(connection, server_side=True) as encrypted:
+            answer_with(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")(encrypted)
+
+    with talker(late) as address:
+        resolve_to(monkeypatch, address, address)
+        assert call(url_of(address, "https"), seconds=30, verify=str(certificate)).status == 404
