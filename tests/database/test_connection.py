@@ -421,7 +421,7 @@ def test_the_folder_of_a_sqlite_file_is_made(tmp_path):
 def test_a_sqlite_file_that_cannot_be_opened_fails_when_it_is_used():
     """Like a server that is away: the service starts, and says what is wrong."""
     connect(make_config("sqlite:////dev/null/x.db"))
-    with pytest.raises(DatabaseFailed, match="unable to open"):
+    with pytest.raises(DatabaseFailed, match="unable to open database file: it doesn't exist"):
         fetch("SELECT 1")
 
 

@@ -297,4 +297,5 @@ def test_a_wrong_key_costs_no_row(deleter, world, standin, task):
     with log.record("test") as notes:
         assert isinstance(attempt(deleter, task), DeletionRolledBack)
     assert "TRIGGER_SECRET_KEY" in notes["reason"]
+    assert (notes["refused"], notes["unproven"]) == ("unproven key", None)
     assert world.row(task)

@@ -344,6 +344,16 @@ def test_log_says_what_state_the_task_is_in(deleter, standin, task, fault, state
     assert notes["reason"]
 
 
+def test_log_warns_of_a_404_that_nothing_proves(deleter, standin, task, caplog):
+    """The last task has no other beside it whose schedule the key might know."""
+    standin.schedules.clear()
+    with log.record("deletion") as notes:
+        assert attempt(deleter, task) is None
+    told = [notes[name] for name in ("missing", "foreign", "unproven", "refused")]
+    assert told == [True, None, True, None]
+    assert [one.levelname for one in caplog.records if one.message == "deletion"] == ["WARNING"]
+
+
 @pytest.fixture
 def narrow(config, standin):
     """An app with one place for deletions, a key, and two tasks; the first cancel takes 0.5 s."""

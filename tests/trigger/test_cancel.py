@@ -195,14 +195,15 @@ def test_a_404_is_not_believed_before_the_key_could_be_proven(standin, fail):
 def test_a_schedule_that_was_seen_proves_the_key_for_a_while(standin, cancel, schedules):
     """The usual deletion is proof enough for those that follow."""
     cancel(standin.add(TASK_ID))
+    schedules._seen_at -= 590
     assert cancel("sched_gone", others=["sched_a"]).missing
     assert "sched_a" not in keys(standin)
 
 
-def test_an_old_proof_is_none(standin, cancel, fail, monkeypatch):
+def test_an_old_proof_is_none(standin, cancel, fail, schedules):
     """The key may have been replaced at Trigger.dev meanwhile."""
     cancel(standin.add(TASK_ID))
-    monkeypatch.setattr("recoup.trigger.cancel.PROOF_SECONDS", 0)
+    schedules._seen_at -= 600
     assert fail("sched_gone", others=["sched_a"]).unproven
 
 
