@@ -39,14 +39,18 @@ LEFT_OUT = (
 
 @click.command()
 @click.argument("files", nargs=-1)
-@click.option("--traced", type=click.Path(path_type=Path), help="Keep the first run's result here.")
+@click.option(
+    "--traced",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="A folder for the first run's result, which later calls then take from there.",
+)
 def main(files: tuple[str, ...], traced: Path | None) -> None:
     """Look for mutants of FILES, or of the core, that no test notices."""
     left_out = [f"--ignore=tests/{name}.py" for name in LEFT_OUT.split()]
     arguments = [*TESTS.split(), *left_out, "-q", "-p", "no:cacheprovider"]
-    folder = traced or Path(tempfile.mkdtemp())
     paths = [path for text in files or CORE.split() for path in sorted(Path().glob(text))]
-    hunt = Hunt(paths, trace(arguments, folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        hunt = Hunt(paths, trace(arguments, traced or Path(temporary)))
     pytest.main(arguments, plugins=[hunt])
     click.echo("\n".join(hunt.scores))
 
