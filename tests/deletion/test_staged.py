@@ -307,15 +307,24 @@ def test_row_that_would_not_go_costs_no_schedule(deleter, world, standin, task):
     assert (world.row(task), world.mark(task), standin.requests) == (before, None, [])
 
 
-@pytest.mark.parametrize("silently", [True, False])
-def test_row_that_does_not_go_keeps_its_mark(deleter, world, standin, task, silently):
+def test_row_that_does_not_go_keeps_its_mark(deleter, world, standin, task):
     """Its schedule is cancelled, so there is no way back, and nothing to cancel again."""
     deleter.readiness.refresh()
-    keep_rows(silently=silently)
+    keep_rows()
     assert isinstance(attempt(deleter, task), DeletionUnfinished)
     assert world.row(task)
     assert world.mark(task)
     assert len(standin.requests) == 1
+
+
+def test_row_that_is_refused_to_go_keeps_its_mark(deleter, world, standin, task):
+    """Though this call cancelled nothing, as the schedule was gone: somebody else has begun."""
+    standin.schedules.clear()
+    deleter.readiness.refresh()
+    keep_rows(silently=False)
+    assert isinstance(attempt(deleter, task), DeletionUnfinished)
+    assert world.row(task)
+    assert world.mark(task)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
