@@ -32,8 +32,8 @@ TESTS = (
 LEFT_OUT = (
     "deletion/test_death deletion/test_torture deletion/test_concurrency deletion/test_faults"
     " deletion/test_histories database/test_failures database/test_faults database/test_guard"
-    " database/test_migrations database/test_plans database/test_pool database/test_prepare database/test_readiness"
-    " trigger/test_rehearsal"
+    " database/test_migrations database/test_plans database/test_pool database/test_prepare"
+    " database/test_readiness trigger/test_rehearsal"
 )
 
 
