@@ -2,6 +2,7 @@
 
 import threading
 import time
+from uuid import uuid4
 
 import pytest
 
@@ -69,6 +70,24 @@ def test_each_mark_is_tried_once_where_it_cannot_be_taken_over(deleter, world, s
     assert [one.state for one in settled] == ["marked"] * 3
     assert all("no" in one.reason for one in settled)
     assert standin.requests == []
+
+
+def test_a_recovery_that_is_overtaken_in_the_middle_leaves_the_rest(
+    deleter, world, standin, account
+):
+    """Its lease ran out while it cancelled; the row goes by the hand of the new owner."""
+    task, owner = world.task(account), str(uuid4())
+    world.place_mark(task, lease_seconds=-1)
+
+    def play(exchange):
+        execute("UPDATE task_deletions SET token = ?", owner)
+        release()
+        exchange.deliver(exchange.answer())
+
+    standin.fail(Fault("overtakes", play))
+    assert list(sweep(deleter)) == [(task, "overtaken", None)]
+    assert world.row(task)
+    assert str(world.mark(task)["token"]) == owner
 
 
 def test_the_longest_expired_is_tried_first(deleter, world, account):
