@@ -381,6 +381,9 @@ def test_a_locked_sqlite_file_fails_in_time(short_waits, sqlite):
     with pytest.raises(DatabaseFailed, match="locked"):
         execute(NEW_ACCOUNT, str(uuid4()), "n")
     assert fetch("SELECT * FROM accounts") == []
+    with pytest.raises(DatabaseFailed, match="locked"):
+        statements.remove_task(str(uuid4()), None, str(uuid4()))
+    assert database.is_closed()
     sqlite.execute("ROLLBACK")
     assert execute(NEW_ACCOUNT, str(uuid4()), "n") == 1
 
