@@ -186,6 +186,17 @@ def test_truncate_is_recorded(pg):
     assert (is_due(task), is_due(unnamed)) == (True, False)
 
 
+def test_whoever_deletes_has_none_of_their_functions_run(pg):
+    """The trigger runs with its owner's rights, so not by the deleter's search path."""
+    task = pg.task("sched_1")
+    pg.run("CREATE SCHEMA theirs")
+    never = "RETURNS timestamptz LANGUAGE sql AS 'SELECT ''infinity''::timestamptz'"
+    pg.run(f"CREATE FUNCTION theirs.clock_timestamp() {never}")
+    pg.run("SET search_path = theirs, pg_catalog, public")
+    pg.run("DELETE FROM scheduled_actions")
+    assert is_due(task)
+
+
 def test_a_session_of_replication_is_not_recorded(pg):
     """Postgres fires no trigger there, as the documents say."""
     pg.run("SET session_replication_role = replica")
