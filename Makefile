@@ -12,7 +12,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install -q --disable-pip-version-check --no-deps
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types torture model bench limits lock clean
+.PHONY: help run test lint types torture model mutants bench limits lock clean
 
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +35,11 @@ types: .venv/dev ## Type hints.
 torture: .venv/dev ## Kill the service at random for some minutes, and count what was lost (0).
 	$(BIN)/python -m tests.torture
 
-model: .venv/dev ## Explore every order in which deletions, faults and crashes can meet; some minutes.
+model: .venv/dev ## Explore every order in which deletions, faults and crashes can meet; some ten minutes.
 	@$(BIN)/python -m tests.model
+
+mutants: .venv/dev ## Change the core at one place after the other, and say what no test noticed; F=… for a file.
+	$(BIN)/python -m tests.mutants $(F)
 
 bench: .venv/dev ## Measure the service beside the least that could do the same; some ten minutes.
 	$(BIN)/python -m benchmarks.run

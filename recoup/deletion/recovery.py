@@ -2,7 +2,6 @@
 
 from recoup import log
 from recoup.database import statements
-from recoup.database.connection import release
 from recoup.deletion import marks
 from recoup.deletion.scope import note_request
 from recoup.deletion.staged import Deleter, MarkLost
@@ -22,7 +21,6 @@ def recover(deleter: Deleter, task_id: str) -> bool:
         return False
     standing = statements.find_standing(task_id)
     note_request(standing)
-    release()
     try:
         if standing and standing.token != mark.token:
             raise MarkLost  # and nobody asked for this row, which has been put back meanwhile

@@ -32,7 +32,7 @@ curl -d refuse {fail}
 {_delete(service, refused)}
 
 # It acts, but its answers are lost: 500, in doubt. In about a minute and a half
-# that settles by itself: a line with "doubt" in the log here says so.
+# that settles automatically: a line with "doubt" in the log here says so.
 # (With "hang" for "lost" it doesn't act: the task is found whole, and stays.)
 curl -d lost {fail}
 {_delete(service, lost)}

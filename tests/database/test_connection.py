@@ -226,6 +226,16 @@ def test_a_server_that_crashes_may_have_carried_out_the_statement(postgres, pg):
             postgres.start()
 
 
+@pytest.mark.parametrize(
+    ("code", "lost"), [("08006", True), ("40003", True), ("40001", False), ("P0001", False)]
+)
+def test_the_code_of_an_error_says_whether_a_statement_may_have_been_carried_out(pg, code, lost):
+    """A lost connection or an unknown end, as a pooler may report it; all else is a refusal."""
+    with pytest.raises(DatabaseFailed) as caught:
+        execute(f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$")
+    assert isinstance(caught.value, AnswerLost) is lost
+
+
 @pytest.mark.parametrize("statement", ["SELECT * FROM accounts", "SELECT pg_sleep(600)"])
 def test_a_statement_that_hangs_ends_in_time(short_waits, pg, postgres_url, statement):
     """Here and at the server, where it would else wait for the lock for ever."""
@@ -371,6 +381,9 @@ def test_a_locked_sqlite_file_fails_in_time(short_waits, sqlite):
     with pytest.raises(DatabaseFailed, match="locked"):
         execute(NEW_ACCOUNT, str(uuid4()), "n")
     assert fetch("SELECT * FROM accounts") == []
+    with pytest.raises(DatabaseFailed, match="locked"):
+        statements.remove_task(str(uuid4()), None, str(uuid4()))
+    assert database.is_closed()
     sqlite.execute("ROLLBACK")
     assert execute(NEW_ACCOUNT, str(uuid4()), "n") == 1
 
@@ -411,7 +424,7 @@ def test_the_folder_of_a_sqlite_file_is_made(tmp_path):
 def test_a_sqlite_file_that_cannot_be_opened_fails_when_it_is_used():
     """Like a server that is away: the service starts, and says what is wrong."""
     connect(make_config("sqlite:////dev/null/x.db"))
-    with pytest.raises(DatabaseFailed, match="unable to open"):
+    with pytest.raises(DatabaseFailed, match="unable to open database file: it doesn't exist"):
         fetch("SELECT 1")
 
 

@@ -1,10 +1,13 @@
 """Deletions in doubt: Trigger.dev may have cancelled without saying so; and how that settles."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
 from recoup import log
+from recoup.app import create_app
 from recoup.database.connection import execute, release
 from recoup.deletion.doubt import settle
 from recoup.deletion.outcomes import (
@@ -14,6 +17,7 @@ from recoup.deletion.outcomes import (
 )
 from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
+from recoup.trigger.cancel import UNPROVEN
 from tests.deletion.test_staged import attempt, expire
 from tests.waiting import wait_for
 
@@ -154,8 +158,9 @@ def test_a_doubt_that_cannot_be_told_yet_stays(deleter, world, standin, doubt, t
     assert swept(deleter) == [(task, "deleted")]
 
 
-def test_a_404_with_an_unproven_key_settles_no_doubt(deleter, world, standin, doubt, task):
-    """The key may have been replaced by one of another environment meanwhile."""
+def test_a_404_with_an_unproven_key_settles_no_doubt(deleter, world, standin, doubt, task, caplog):
+    """The key may have been replaced by one of another environment meanwhile; a warning says so."""
+    schedule = world.row(task)["trigger_schedule_id"]
     world.task(world.account())
     doubt(acted=True)
     deleter.schedules._seen_at = float("-inf")
@@ -163,6 +168,9 @@ def test_a_404_with_an_unproven_key_settles_no_doubt(deleter, world, standin, do
     age(task)
     assert swept(deleter) == [(task, "in doubt")]
     assert world.row(task)
+    [line] = [record for record in caplog.records if record.message == "doubt"]
+    noted = [line.fields[name] for name in ("step", "schedule", "reason")]
+    assert [line.levelname, *noted] == ["WARNING", "look up", schedule, UNPROVEN]
 
 
 def test_a_doubt_is_looked_at_by_one_worker_at_a_time(deleter, world, standin, doubt, task):
@@ -194,6 +202,22 @@ def test_a_request_overtakes_a_look(deleter, world, standin, doubt, task):
         assert attempt(deleter, task) is None
         assert looking.result() == [(task, "overtaken")]
     assert world.row(task) is None
+
+
+def test_a_settled_doubt_is_overtaken_as_it_is_completed(deleter, world, standin, doubt, task):
+    """Another has the mark by then, and does the rest."""
+    world.task(world.account())
+    doubt(acted=True)
+    age(task)
+
+    def play(exchange):
+        execute("UPDATE task_deletions SET token = ?", str(uuid4()))
+        release()
+        exchange.deliver(exchange.answer())
+
+    standin.always(Fault("overtakes", play), method="DELETE")
+    assert swept(deleter) == [(task, "overtaken")]
+    assert world.mark(task)
 
 
 def test_a_settled_doubt_is_no_missing_schedule(deleter, standin, doubt, task):
@@ -275,4 +299,14 @@ def test_a_wrong_key_costs_no_row(deleter, world, standin, task):
     with log.record("test") as notes:
         assert isinstance(attempt(deleter, task), DeletionRolledBack)
     assert "TRIGGER_SECRET_KEY" in notes["reason"]
+    assert (notes["refused"], notes["unproven"]) == ("unproven key", None)
     assert world.row(task)
+
+
+def test_a_wrong_key_is_believed_where_the_operator_says_so(config, world, standin, task):
+    """The schedules are really gone, and so no task is undeletable for ever."""
+    world.task(world.account())
+    standin.schedules.clear()
+    trusting = replace(config, trigger_trust_missing=True)
+    assert attempt(create_app(trusting).extensions["recoup"].deleter, task) is None
+    assert world.row(task) is None

@@ -19,6 +19,7 @@ from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
 from tests.conftest import close_database
 from tests.deletion.test_staged import attempt, expire
+from tests.factories import connections_in_use
 from tests.host import HostConnection
 from tests.server import Server
 from tests.waiting import wait_for
@@ -94,6 +95,20 @@ def test_the_schedule_of_a_row_that_was_deleted_goes(deleter, world, host, task)
     assert world.standin.deletions == {task: 1}
     assert records() == []
     assert schedule not in world.standin.schedules
+
+
+def test_no_connection_is_held_while_trigger_dev_is_asked(deleter, world, host, standin, task):
+    """However long that takes."""
+    drop(host, task)
+    held = []
+
+    def play(exchange):
+        held.append(connections_in_use())
+        exchange.deliver(exchange.answer())
+
+    standin.always(Fault("looks", play))
+    assert collected(deleter) == [(task, "cancelled")]
+    assert held == [0]
 
 
 def test_each_record_is_one_line_of_the_log(deleter, world, host, task, caplog):
@@ -202,6 +217,7 @@ def test_a_schedule_that_is_made_just_after_a_deletion_of_ours(deleter, world, h
     task = host.task(None)
     assert attempt(deleter, task) is None
     assert records() == [task]
+    assert [len(due_in(seconds)) for seconds in (40, 65)] == [0, 1]
     assert collected(deleter) == []
     standin.add(task)
     make_due()

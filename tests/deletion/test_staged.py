@@ -5,11 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from recoup import log
 from recoup.app import create_app
-from recoup.database.connection import execute, is_postgres, release
+from recoup.database.connection import execute, fetch, is_postgres, release
 from recoup.database.expressions import clock_plus
 from recoup.database.models import TaskDeletion
 from recoup.deletion.outcomes import (
@@ -25,6 +26,7 @@ from recoup.deletion.recovery import recover
 from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
 from recoup.web.limit import Overloaded
+from tests.conftest import make_config
 from tests.factories import World, connections_in_use, delete
 from tests.waiting import wait_for
 
@@ -139,8 +141,10 @@ def test_waiting_ends_with_the_deadline(deleter, world, task):
     """A mark that stays is waited for no longer than the deadline, and is left alone."""
     token = world.place_mark(task, lease_seconds=60)
     started = time.monotonic()
-    assert isinstance(attempt(deleter, task), DeletionPending)
+    with log.record("test") as notes:
+        assert isinstance(attempt(deleter, task), DeletionPending)
     assert time.monotonic() - started < 2 + 2
+    assert notes["step"] == "wait"
     assert token == str(world.mark(task)["token"])
 
 
@@ -216,16 +220,59 @@ def test_slow_owner_that_lost_its_mark_does_no_harm(deleter, world, standin, tas
     assert owner == world.mark(task)["token"]
 
 
-def test_refused_owner_that_lost_its_mark_does_not_remove_it(deleter, world, standin, task, pool):
-    """A roll back takes only the own mark away."""
-    standin.fail(Fault.hang(0.5), Fault.status(401))
-    slow = pool.submit(attempt, deleter, task)
+def test_slow_owner_whose_deletion_another_completed_has_deleted(
+    deleter, world, standin, task, pool
+):
+    """It cancelled, lost its mark, waited for the new owner, and found the row gone."""
+    standin.fail(Fault.delay(0.4), Fault.delay(0.8))
+    slow = pool.submit(notes_of_an_attempt, deleter, task)
     wait_for(lambda: standin.requests)
+    expire(task)
+    assert _recover(deleter, task)
+    assert slow.result()["state"] == "deleted"
+
+
+@pytest.mark.parametrize("doubtful", [False, True])
+def test_refused_owner_that_lost_its_mark_does_not_remove_it(
+    deleter, world, standin, task, doubtful
+):
+    """A roll back takes only the own mark away, and turns only that doubtful."""
     owner = str(uuid4())
-    execute("UPDATE task_deletions SET token = ? WHERE task_id = ?", owner, task)
-    release()
-    assert isinstance(slow.result(), DeletionUnfinished)
-    assert owner == str(world.mark(task)["token"])
+
+    def play(exchange):
+        execute("UPDATE task_deletions SET token = ? WHERE task_id = ?", owner, task)
+        release()
+        exchange.reset() if doubtful else REFUSED.play(exchange)
+
+    standin.fail(Fault("takes the mark", play))
+    standin.always(REFUSED)
+    assert isinstance(attempt(deleter, task), DeletionUnfinished)
+    mark = world.mark(task)
+    assert (owner, None) == (str(mark["token"]), mark["doubtful_since"])
+
+
+@pytest.mark.parametrize("renamed", [False, True], ids=["as it was", "with a new schedule"])
+def test_owner_that_lost_its_mark_over_the_rows_lock_says_what_is_true(
+    postgres_url, standin, pool, renamed
+):
+    """It deletes what it has cancelled. A new schedule is left to whoever has the mark."""
+    app = create_app(make_config(postgres_url, TRIGGER_API_URL=standin.url))
+    world = World(app, standin)
+    task = world.task(world.account())
+    standin.fail(Fault.delay(0.4))
+    slow = pool.submit(attempt, app.extensions["recoup"].deleter, task)
+    wait_for(lambda: standin.requests)
+    with psycopg.connect(postgres_url) as host:
+        host.execute("SELECT FROM scheduled_actions FOR UPDATE")
+        if renamed:
+            host.execute("UPDATE scheduled_actions SET trigger_schedule_id = %s", ["sched_new"])
+        wait_for(lambda: fetch("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+        execute("UPDATE task_deletions SET token = ?", str(uuid4()))
+        release()
+    assert isinstance(slow.result(), DeletionUnfinished) is renamed
+    assert bool(world.row(task)) is renamed
+    assert bool(world.mark(task)) is renamed
+    assert world.schedule_ids(task) == []
 
 
 def test_schedule_given_by_another_program_meanwhile_is_cancelled_too(
@@ -260,18 +307,20 @@ def test_row_that_the_host_deletes_meanwhile_is_a_deletion(deleter, world, stand
     assert (world.mark(task), world.schedule_ids(task)) == (None, [])
 
 
-def keep_rows():
-    """Have the database keep rows that are deleted, without a word, as a policy may."""
+def keep_rows(*, silently=True):
+    """Have the database keep rows that are deleted, without a word, as a policy may, or with."""
     if is_postgres():
-        body = "AS 'BEGIN RETURN NULL; END' LANGUAGE plpgsql"
+        action = "RETURN NULL" if silently else "RAISE ''no''"
+        body = f"AS 'BEGIN {action}; END' LANGUAGE plpgsql"
         execute(f"CREATE FUNCTION keep() RETURNS trigger {body}")
         execute(
             "CREATE TRIGGER keep BEFORE DELETE ON scheduled_actions"
             " FOR EACH ROW EXECUTE FUNCTION keep()"
         )
     else:
+        action = "RAISE(IGNORE)" if silently else "RAISE(ABORT, 'no')"
         execute(
-            "CREATE TRIGGER keep BEFORE DELETE ON scheduled_actions BEGIN SELECT RAISE(IGNORE); END"
+            f"CREATE TRIGGER keep BEFORE DELETE ON scheduled_actions BEGIN SELECT {action}; END"
         )
     release()
 
@@ -292,6 +341,16 @@ def test_row_that_does_not_go_keeps_its_mark(deleter, world, standin, task):
     assert world.row(task)
     assert world.mark(task)
     assert len(standin.requests) == 1
+
+
+def test_row_that_is_refused_to_go_keeps_its_mark(deleter, world, standin, task):
+    """Though this call cancelled nothing, as the schedule was gone: somebody else has begun."""
+    standin.schedules.clear()
+    deleter.readiness.refresh()
+    keep_rows(silently=False)
+    assert isinstance(attempt(deleter, task), DeletionUnfinished)
+    assert world.row(task)
+    assert world.mark(task)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -318,6 +377,16 @@ def test_log_says_what_state_the_task_is_in(deleter, standin, task, fault, state
     assert (state, "roll back") == (notes["state"], notes["step"])
     assert notes["schedule"].startswith("sched_")
     assert notes["reason"]
+
+
+def test_log_warns_of_a_404_that_nothing_proves(deleter, standin, task, caplog):
+    """The last task has no other beside it whose schedule the key might know."""
+    standin.schedules.clear()
+    with log.record("deletion") as notes:
+        assert attempt(deleter, task) is None
+    told = [notes[name] for name in ("missing", "foreign", "unproven", "refused")]
+    assert told == [True, None, True, None]
+    assert [one.levelname for one in caplog.records if one.message == "deletion"] == ["WARNING"]
 
 
 @pytest.fixture

@@ -2,15 +2,16 @@
 
 import threading
 import time
+from uuid import uuid4
 
 import pytest
 
-from recoup.database.connection import DatabaseFailed, database, execute, is_postgres, release
-from recoup.deletion import sweep as module
+from recoup.database.connection import DatabaseFailed, execute, is_postgres, release
 from recoup.deletion.outcomes import DeletionRolledBack
 from recoup.deletion.sweep import start_sweeper, sweep
 from recoup.demo.standin import Fault
 from tests.deletion.test_staged import attempt, expire
+from tests.factories import connections_in_use
 from tests.waiting import wait_for
 
 
@@ -71,6 +72,24 @@ def test_each_mark_is_tried_once_where_it_cannot_be_taken_over(deleter, world, s
     assert standin.requests == []
 
 
+def test_a_recovery_that_is_overtaken_in_the_middle_leaves_the_rest(
+    deleter, world, standin, account
+):
+    """Its lease ran out while it cancelled; the row goes by the hand of the new owner."""
+    task, owner = world.task(account), str(uuid4())
+    world.place_mark(task, lease_seconds=-1)
+
+    def play(exchange):
+        execute("UPDATE task_deletions SET token = ?", owner)
+        release()
+        exchange.deliver(exchange.answer())
+
+    standin.fail(Fault("overtakes", play))
+    assert list(sweep(deleter)) == [(task, "overtaken", None)]
+    assert world.row(task)
+    assert str(world.mark(task)["token"]) == owner
+
+
 def test_the_longest_expired_is_tried_first(deleter, world, account):
     """With more marks than a sweep takes, none waits for ever."""
     tasks = [world.task(account) for _ in range(4)]
@@ -87,12 +106,14 @@ def test_a_sweep_gives_its_connection_back(deleter, world, standin, account):
     held = []
 
     def play(exchange):
-        held.append(database.is_closed())
+        held.append(connections_in_use())
         exchange.deliver(exchange.answer())
 
     standin.always(Fault("looks", play))
-    list(sweep(deleter))
-    assert database.is_closed()
+    for _ in sweep(deleter):
+        held.append(connections_in_use())
+    assert held == [0, 0]
+    assert connections_in_use() == 0
 
 
 def test_nothing_is_swept_that_could_not_be_finished(deleter, world, standin, account):
@@ -126,10 +147,18 @@ def test_a_key_that_cannot_be_proven_without_the_database_keeps_the_task(
     assert (bool(world.row(task)), world.mark(task)) == (True, None)
 
 
-def test_the_sweeper_goes_on_after_a_failure(deleter, world, account, monkeypatch):
-    """A database that is away for a while costs a line in the log, and no more."""
-    monkeypatch.setattr(module, "SWEEP_SECONDS", 0.05)
-    monkeypatch.setattr("random.uniform", lambda low, high: high)
+def test_the_sweeper_goes_on_after_a_failure(deleter, world, account, monkeypatch, caplog):
+    """A database that is away for a while costs a line in the log, and no more.
+
+    Workers that start together ask at different times, and go on about twice a minute.
+    """
+    pauses = []
+
+    def between(low, high):
+        pauses.append((low, high))
+        return low
+
+    monkeypatch.setattr("random.uniform", between)
     failures = iter([DatabaseFailed("away"), RuntimeError("a bug")])
     refresh = deleter.readiness.refresh
 
@@ -139,10 +168,12 @@ def test_the_sweeper_goes_on_after_a_failure(deleter, world, account, monkeypatc
         return refresh()
 
     monkeypatch.setattr(deleter.readiness, "refresh", fail_at_first)
-    ended, parked = threading.Event(), threading.Event()
+    ended, parked, waits = threading.Event(), threading.Event(), []
 
     def pause(seconds):
-        if ended.wait(seconds):
+        if threading.current_thread().name == "sweeper":
+            waits.append(seconds)
+        if ended.wait(min(seconds, 0.01)):
             parked.set()
             threading.Event().wait()
 
@@ -151,5 +182,11 @@ def test_the_sweeper_goes_on_after_a_failure(deleter, world, account, monkeypatc
     world.place_mark(task, lease_seconds=-1)
     start_sweeper(deleter)
     wait_for(lambda: world.row(task) is None)
+    assert all(one.daemon for one in threading.enumerate() if one.name == "sweeper")
     ended.set()  # or it would go on, and sweep the databases of other tests
     assert parked.wait(20)
+    assert pauses[:2] == [(0, 1), (0.8, 1.2)]
+    assert waits[:2] == [0, 24.0]
+    said = [(line.message, bool(line.exc_info)) for line in caplog.records]
+    assert said[:2] == [("sweep failed", False), ("sweep failed", True)]
+    assert caplog.records[0].fields == {"error": "away"}

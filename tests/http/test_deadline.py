@@ -17,6 +17,7 @@ from tests.sockets import answer_with, black_hole, make_certificate, server_cont
 SECONDS = 0.5
 # For a machine that is busy with something else.
 GRACE = 1.0
+ABSENT = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
 PATH = "/api/v1/schedules/sched_x"
 
 
@@ -123,6 +124,22 @@ def test_interim_answers_for_ever_end_with_the_seconds(call):
     endless = answer_with(b"HTTP/1.1 100 Continue\r\n\r\n", endlessly=True)
     with talker(endless) as address, pytest.raises(requests.RequestException):
         call(url_of(address))
+
+
+@pytest.mark.parametrize("interim", [102, 103, 199])
+def test_interim_answers_are_read_past(call, interim):
+    """The final answer is the one that counts, and none is left for the next request."""
+    early = f"HTTP/1.1 {interim} Wait\r\nlink: x\r\n\r\n".encode()
+    with talker(answer_with(early * 2 + ABSENT)) as address:
+        assert call(url_of(address)).status == 404
+
+
+@pytest.mark.parametrize("status", [101, 200])
+def test_an_answer_that_is_final_is_not_read_past(call, status):
+    """After a 101 the server speaks another protocol."""
+    final = f"HTTP/1.1 {status} Well\r\ncontent-length: 0\r\n\r\n".encode()
+    with talker(answer_with(final + ABSENT)) as address:
+        assert call(url_of(address)).status == status
 
 
 @pytest.mark.parametrize(
@@ -290,3 +307,28 @@ def test_a_handshake_that_hangs_is_a_connection_not_made(call, in_time):
             call(url_of(address, "https"))
         silence.set()
     assert isinstance(caught.value.args[0].reason, urllib3.exceptions.NewConnectionError)
+
+
+@pytest.mark.usefixtures("in_time")
+def test_a_handshake_has_no_more_time_than_connecting(call, monkeypatch):
+    """A call with much time gives up early, to try again."""
+    monkeypatch.setattr("recoup.http.deadline.CONNECT_SECONDS", SECONDS)
+    silence = threading.Event()
+    with talker(lambda _: silence.wait(5)) as address:
+        with pytest.raises(requests.ConnectionError):
+            call(url_of(address, "https"), seconds=30)
+        silence.set()
+
+
+def test_a_handshake_has_all_the_time_that_connecting_left(call, certificate, monkeypatch):
+    """The first of two addresses connects at once, and then needs more than half the time."""
+    monkeypatch.setattr("recoup.http.deadline.CONNECT_SECONDS", 1.6)
+
+    def late(connection):
+        time.sleep(1)
+        with server_context(certificate).wrap_socket(connection, server_side=True) as encrypted:
+            answer_with(ABSENT)(encrypted)
+
+    with talker(late) as address:
+        resolve_to(monkeypatch, address, address)
+        assert call(url_of(address, "https"), seconds=30, verify=str(certificate)).status == 404

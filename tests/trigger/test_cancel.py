@@ -13,7 +13,13 @@ from recoup.demo.messages import ROOT
 from recoup.demo.standin import Fault
 from recoup.http.client import Answer
 from recoup.http.deadline import Deadline
-from recoup.trigger.answers import Verdict, judge, judge_schedule, seconds_until_reset
+from recoup.trigger.answers import (
+    Verdict,
+    judge,
+    judge_schedule,
+    may_have_acted,
+    seconds_until_reset,
+)
 from recoup.trigger.cancel import UNPROVEN, TriggerSchedules
 from recoup.trigger.cancellation import CancelFailed, Cancellation
 from tests.sockets import (
@@ -189,14 +195,15 @@ def test_a_404_is_not_believed_before_the_key_could_be_proven(standin, fail):
 def test_a_schedule_that_was_seen_proves_the_key_for_a_while(standin, cancel, schedules):
     """The usual deletion is proof enough for those that follow."""
     cancel(standin.add(TASK_ID))
+    schedules._seen_at -= 590
     assert cancel("sched_gone", others=["sched_a"]).missing
     assert "sched_a" not in keys(standin)
 
 
-def test_an_old_proof_is_none(standin, cancel, fail, monkeypatch):
+def test_an_old_proof_is_none(standin, cancel, fail, schedules):
     """The key may have been replaced at Trigger.dev meanwhile."""
     cancel(standin.add(TASK_ID))
-    monkeypatch.setattr("recoup.trigger.cancel.PROOF_SECONDS", 0)
+    schedules._seen_at -= 600
     assert fail("sched_gone", others=["sched_a"]).unproven
 
 
@@ -516,6 +523,21 @@ def test_nothing_is_sent_after_the_deadline(standin, fail):
     assert report.reason == "out of time, after: nothing was sent"
 
 
+def test_a_deadline_that_ends_between_two_requests_is_the_reason(standin, schedules):
+    """With the answer before it, which alone would say nothing of time."""
+    cancelling = cancellation("sched_gone")
+
+    def play(exchange):
+        cancelling.deadline = Deadline(0)
+        exchange.deliver(exchange.answer())
+
+    standin.fail(Fault("ends the time", play))
+    with pytest.raises(CancelFailed) as caught:
+        schedules.cancel(cancelling)
+    reason = "out of time, after: Trigger.dev answered 404: Schedule not found"
+    assert (str(caught.value), cancelling.report.reason) == (reason, reason)
+
+
 # Doubt
 
 
@@ -773,6 +795,12 @@ def test_every_status_has_one_meaning():
     assert statuses(Verdict.SUCCESS) == set(range(200, 300))
     assert statuses(Verdict.RETRY) == {408, 409, 429, *range(100, 200), *range(500, 600)}
     assert statuses(Verdict.MISSING) == set()
+
+
+def test_every_status_leaves_doubt_or_not():
+    """No final answer, a success in other words, and what a proxy or the database may have lost."""
+    doubtful = {status for status in range(100, 600) if may_have_acted(Answer(status, {}, b""))}
+    assert doubtful == {*range(100, 300), 422, *range(500, 600)}
 
 
 def test_a_request_for_one_schedule_is_told_its_id_or_tried_again():
