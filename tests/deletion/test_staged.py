@@ -343,14 +343,16 @@ def test_mark_whose_row_is_gone_is_cleared(deleter, world, task):
     ("fault", "state"),
     [(REFUSED, "kept"), (Fault.hang(5), "in doubt"), (Fault.hang(5, act=True), "in doubt")],
 )
-def test_log_says_what_state_the_task_is_in(deleter, standin, task, fault, state):
-    """After a failed cancel the line names the schedule, the reason and the state."""
+def test_log_says_what_state_the_task_is_in(deleter, world, standin, task, fault, state):
+    """After a failed cancel the line names schedule, reason, state and owner."""
     standin.always(fault)
     with log.record("test") as notes:
         attempt(deleter, task)
     assert (state, "roll back") == (notes["state"], notes["step"])
     assert notes["schedule"].startswith("sched_")
     assert notes["reason"]
+    row = world.row(task)
+    assert (notes["owner"], notes["title_length"]) == (str(row["account_id"]), len(row["title"]))
 
 
 def test_log_warns_of_a_404_that_nothing_proves(deleter, standin, task, caplog):
