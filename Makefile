@@ -35,7 +35,7 @@ types: .venv/dev ## Type hints.
 torture: .venv/dev ## Kill the service at random for some minutes, and count what was lost (0).
 	$(BIN)/python -m tests.torture
 
-model: .venv/dev ## Explore every order in which deletions, faults and crashes can meet; some minutes.
+model: .venv/dev ## Explore every order in which deletions, faults and crashes can meet; some ten minutes.
 	@$(BIN)/python -m tests.model
 
 mutants: .venv/dev ## Change the core at one place after the other, and say what no test noticed; F=… for a file.

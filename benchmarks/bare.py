@@ -35,7 +35,7 @@ choose_database(config)  # it says which one the statements are built for
 
 def connect():
     if postgres:
-        return psycopg.connect(config.database_url, autocommit=True, prepare_threshold=None)
+        return psycopg.connect(config.database_url, autocommit=True)
     path = config.database_url.removeprefix("sqlite:///")
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     for pragma in ("foreign_keys=1", "journal_mode=wal", "synchronous=full", "busy_timeout=3000"):

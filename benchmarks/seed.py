@@ -111,7 +111,7 @@ _NOW = "2026-01-01T00:00:00.000Z"
 def _task(number, numbers, accounts):
     task_id = str(UUID(int=numbers.getrandbits(128), version=4))
     account = accounts[0] if number % 5 == 0 else accounts[number % len(accounts)]
-    schedule = f"sched_{number:021d}"
+    schedule = "sched_" + task_id.replace("-", "")  # so that the stand-in can tell it
     prompt = "Write the report of the week. " * 10
     return task_id, "Report", prompt, "0 9 * * 1", account, account, True, schedule
 

@@ -1,4 +1,6 @@
-"""A Trigger.dev that says 200 to everything after a set time, for almost no CPU.
+"""A Trigger.dev that knows the schedule of every task, and answers after a set time.
+
+It takes almost no CPU.
 
 `python -m benchmarks.standin PORT`; `GET /latency/MILLISECONDS` sets the time.
 """
@@ -6,12 +8,14 @@
 import asyncio
 import sys
 
-BODY = b'{"id":"sched_benchmark"}'
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
-    len(BODY),
-    BODY,
-)
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
 latency_seconds = 0.0
+
+
+def answer(key):
+    """Answer with the schedule's id, whether the path names that or its task."""
+    body = b'{"id":"sched_%s"}' % key.removeprefix(b"sched_").replace(b"-", b"")
+    return ANSWER % (len(body), body)
 
 
 class Connection(asyncio.Protocol):
@@ -22,13 +26,16 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data):
         global latency_seconds
+        key = data.split(b" ", 2)[1].rpartition(b"/")[2]
         if data.startswith(b"GET /latency/"):
-            latency_seconds = int(data.split(b" ")[1].rpartition(b"/")[2]) / 1000
-            self.transport.write(ANSWER)
+            latency_seconds = int(key) / 1000
+            self.transport.write(answer(key))
         elif latency_seconds:
-            asyncio.get_running_loop().call_later(latency_seconds, self.transport.write, ANSWER)
+            asyncio.get_running_loop().call_later(
+                latency_seconds, self.transport.write, answer(key)
+            )
         else:
-            self.transport.write(ANSWER)
+            self.transport.write(answer(key))
 
 
 async def main(port):

@@ -1,5 +1,6 @@
 """The log: one line for each request, with all that is known, which nobody can forge."""
 
+import ast
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import sys
 import threading
 from datetime import datetime
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -18,7 +20,9 @@ from recoup.deletion.sweep import sweep
 from recoup.demo.standin import Fault
 from tests.factories import delete
 
+ROOT = Path(__file__).parent.parent
 MADE_ID = re.compile(r"[0-9a-f]{32}")
+IN_TABLE = re.compile("`(\\w+)`")
 FORGERY = '\r\n{"event": "forged"}\n'
 
 
@@ -392,3 +396,34 @@ class TestTerminal:
         first, *_, last = screen().splitlines()
         assert first.endswith("error unexpected error")
         assert last == "RuntimeError: why"
+
+
+class TestDocs:
+    """`docs/logs.md` has all that a line can have, and nothing else."""
+
+    def test_each_field_and_event_of_the_code_is_there(self):
+        """What is given to `record()` and `note()` by name."""
+        text = (ROOT / "docs/logs.md").read_text()
+        names, events = _find_names()
+        assert {"task", "upstream_statuses", "replaced"} < names
+        assert {"request", "reconcile"} < events
+        assert [name for name in sorted(names | events) if f"`{name}`" not in text] == []
+
+    def test_each_field_that_is_there_is_in_the_code(self):
+        """By that name."""
+        text = (ROOT / "docs/logs.md").read_text().split("| field |")[1].split("\n\n")[0]
+        fields = {n for row in text.splitlines() for n in IN_TABLE.findall(row.split("|")[1])}
+        code = "".join(path.read_text() for path in (ROOT / "recoup").rglob("*.py"))
+        assert {"task", "waited", "ms"} < fields
+        assert [n for n in sorted(fields) if not re.search(rf"\b{n}=|[\"']{n}[\"']", code)] == []
+
+
+def _find_names():
+    """Return the names of fields, and of events, that the code gives to the log."""
+    names, events = set(), set()
+    for path in (ROOT / "recoup").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) in ("log.note", "log.record"):
+                names |= {keyword.arg for keyword in call.keywords if keyword.arg}
+                events |= {a.value for a in call.args if isinstance(a, ast.Constant)}
+    return names, events

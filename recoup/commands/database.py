@@ -40,6 +40,8 @@ def turn_guard_on() -> None:
         upgrade()
     else:
         guard.turn_on()
+    if faults := guard.look().faults:
+        raise click.ClickException(f"the guard is made, but broken. {' '.join(faults)}")
     click.echo("The guard is on.")
 
 

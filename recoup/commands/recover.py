@@ -9,7 +9,7 @@ from flask.cli import with_appcontext
 
 from recoup.commands.group import services
 from recoup.database.connection import release
-from recoup.database.models import OrphanedSchedule, TaskDeletion
+from recoup.database.models import OrphanedSchedule, TaskDeletion, now
 from recoup.database.orphans import hasten_orphans
 from recoup.deletion.doubt import SETTLING_SECONDS
 from recoup.deletion.sweep import sweep
@@ -59,4 +59,7 @@ def _deletions_left() -> Iterator[tuple[str, datetime, str]]:
 def _orphans_left() -> Iterator[tuple[str, datetime, str]]:
     """Yield each task whose row is gone, when its schedules are tried, and why not now."""
     for orphan in OrphanedSchedule.select().order_by(OrphanedSchedule.due_at):
-        yield str(orphan.task_id), orphan.due_at, "it may be about to get a schedule"
+        why = "not tried, because others failed or another worker collects"
+        if not orphan.attempts and orphan.due_at > now():
+            why = "it may be about to get a schedule"
+        yield str(orphan.task_id), orphan.due_at, why

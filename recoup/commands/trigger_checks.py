@@ -8,6 +8,7 @@ import requests
 
 from recoup.commands.findings import Finding
 from recoup.config import Config
+from recoup.http.failures import in_words, why_untrusted
 from recoup.trigger.answers import error_text
 from recoup.trigger.inventory import ScheduleInventory
 from recoup.trigger.outcome import InventoryFailed
@@ -33,8 +34,8 @@ def _check_list(config: Config, inventory: ScheduleInventory) -> Finding:
     try:
         answer = inventory.look(config.trigger_deadline_seconds)
     except requests.RequestException as error:
-        reason = _reason(error)
-        text = f"{config.trigger_api_url} can't be reached: {reason}{_advise(config, reason)}"
+        reason = in_words(error, config.trigger_deadline_seconds)
+        text = f"{config.trigger_api_url} can't be reached: {reason}{_advise(config, error)}"
         return Finding("failed", "Trigger.dev", text)
     if answer.status in (401, 403):
         text = f"refuses TRIGGER_SECRET_KEY, with status {answer.status}"
@@ -52,16 +53,13 @@ def _check_list(config: Config, inventory: ScheduleInventory) -> Finding:
     return Finding("ok", "Trigger.dev", f"reachable with this key (schedules: {count})")
 
 
-def _reason(error: requests.RequestException) -> str:
-    """Say what happened, without urllib3's words about retries."""
-    cause = error.args[0] if error.args else ""
-    return f"{type(error).__name__}: {getattr(cause, 'reason', cause)}"
-
-
-def _advise(config: Config, reason: str) -> str:
-    """Name the setting for certificate authorities, if the certificate isn't trusted."""
-    if not re.search("self.signed certificate|unable to get local issuer", reason):
+def _advise(config: Config, error: requests.RequestException) -> str:
+    """If the certificate isn't trusted, say why, or name the setting for authorities."""
+    why = why_untrusted(error)
+    if not why:
         return ""
+    if not re.search("self.signed certificate|unable to get local issuer", why):
+        return f" ({why.removesuffix('.')})"
     if config.ca_variable:
         return f"; the file of {config.ca_variable} lacks the authority that signed it"
     return "; set REQUESTS_CA_BUNDLE to a file with the authority that signed it"

@@ -89,7 +89,10 @@ def _faults_of(functions: list[tuple[str, bool]]) -> list[str]:
     if source != wanted:
         faults.append("The function recoup_guard is not the one that this version makes.")
     if not may_insert:
-        faults.append("The owner of the function recoup_guard may not insert its records.")
+        faults.append(
+            "The function recoup_guard may not insert into orphaned_schedules, or there is no such "
+            "table."
+        )
     return faults
 
 

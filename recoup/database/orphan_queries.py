@@ -7,7 +7,7 @@ from peewee import Node, fn
 
 from recoup.database.built import Statement
 from recoup.database.connection import is_postgres
-from recoup.database.expressions import clock, clock_plus, instant
+from recoup.database.expressions import clock, clock_plus, instant, is_same
 from recoup.database.mark_queries import LONGEST_LEASE_SECONDS
 from recoup.database.models import OrphanCollector, OrphanedSchedule
 
@@ -62,17 +62,32 @@ def due_orphans(limit: Node) -> peewee.BaseQuery:
 
 
 @Statement
-def claim_orphan(record_id: Node, attempts: Node, pause_seconds: Node) -> peewee.BaseQuery:
-    pause = clock_plus(pause_seconds)
-    return OrphanedSchedule.update(attempts=OrphanedSchedule.attempts + 1, due_at=pause).where(
-        OrphanedSchedule.id == record_id, OrphanedSchedule.attempts == attempts
-    )
+def claim_orphan(
+    record_id: Node, task_id: Node, schedule_id: Node, attempts: Node, pause_seconds: Node
+) -> peewee.BaseQuery:
+    record, pause = OrphanedSchedule, clock_plus(pause_seconds)
+    update = record.update(attempts=record.attempts + 1, due_at=pause)
+    return update.where(*_is_record(record_id, task_id, schedule_id, attempts))
 
 
 @Statement
-def forget_orphan(record_id: Node, attempts: Node) -> peewee.BaseQuery:
-    return OrphanedSchedule.delete().where(  # type: ignore[misc]
-        OrphanedSchedule.id == record_id, OrphanedSchedule.attempts == attempts
+def forget_orphan(
+    record_id: Node, task_id: Node, schedule_id: Node, attempts: Node
+) -> peewee.BaseQuery:
+    removal = OrphanedSchedule.delete()  # type: ignore[misc]
+    return removal.where(*_is_record(record_id, task_id, schedule_id, attempts))
+
+
+def _is_record(
+    record_id: Node, task_id: Node, schedule_id: Node, attempts: Node
+) -> tuple[peewee.Expression, ...]:
+    """Whether it is that record. SQLite gives the id of one that was removed to another."""
+    record = OrphanedSchedule
+    return (
+        record.id == record_id,
+        record.task_id == task_id,
+        is_same(record.trigger_schedule_id, schedule_id),
+        record.attempts == attempts,
     )
 
 

@@ -33,12 +33,12 @@ def due_orphans(limit: int) -> list[Orphan]:
 
 def claim_orphan(orphan: Orphan, pause_seconds: float) -> bool:
     """Count a try that begins now, and set the next; False if somebody else was faster."""
-    return queries.claim_orphan.execute(orphan.record_id, orphan.attempts, pause_seconds) == 1
+    return queries.claim_orphan.execute(*orphan[:4], pause_seconds) == 1
 
 
 def forget_orphan(orphan: Orphan) -> None:
     """Remove a record that was claimed, unless somebody else has claimed it since."""
-    queries.forget_orphan.execute(orphan.record_id, orphan.attempts + 1)
+    queries.forget_orphan.execute(*orphan[:3], orphan.attempts + 1)
 
 
 def hasten_orphans() -> None:

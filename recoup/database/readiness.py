@@ -91,14 +91,16 @@ WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
 
 
 def _host_may_refuse() -> bool:
-    """Whether the host has triggers that may stop a task's deletion."""
+    """Whether the host has triggers or foreign keys that may stop a task's deletion."""
     query = POSTGRES_TRIGGERS if is_postgres() else SQLITE_TRIGGERS
     return bool(fetch_rows(query))
 
 
+# A foreign key has triggers, too. Ours is that of the marks.
 POSTGRES_TRIGGERS = """
 SELECT 1 FROM pg_trigger
-WHERE tgrelid = 'scheduled_actions'::regclass AND NOT tgisinternal AND tgtype & 8 <> 0
+WHERE tgrelid = 'scheduled_actions'::regclass AND tgtype & 8 <> 0
+  AND tgconstrrelid <> 'task_deletions'::regclass
   AND tgenabled <> 'D' AND tgname NOT LIKE 'recoup%%'
 """
 SQLITE_TRIGGERS = """
@@ -113,6 +115,8 @@ def rehearse(task_id: str) -> str | None:
         with database.atomic() as transaction:
             query = ScheduledAction.delete()  # type: ignore[misc]
             gone = query.where(ScheduledAction.id == task_id).execute()
+            if is_postgres():
+                database.execute_sql("SET CONSTRAINTS ALL IMMEDIATE")  # as at a commit
             transaction.rollback()
     except FAILURES:
         return "The database refuses to delete this task."

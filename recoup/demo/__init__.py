@@ -1,4 +1,5 @@
 """The demo: the service with a stand-in for Trigger.dev, so that no account is needed.
 
-The tests use the same stand-in, and its faults are for them.
+It may use everything below. The tests use the same stand-in, and its faults are for them. Begin
+with `run.py` for the demo, and with `standin.py` for the stand-in.
 """

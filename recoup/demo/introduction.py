@@ -32,13 +32,13 @@ curl -d refuse {fail}
 {_delete(service, refused)}
 
 # It acts, but its answers are lost: 500, in doubt. In about a minute and a half
-# that settles by itself: a line with "doubt" in the log here says so.
+# that settles automatically: a line with "doubt" in the log here says so.
 # (With "hang" for "lost" it doesn't act: the task is found whole, and stays.)
 curl -d lost {fail}
 {_delete(service, lost)}
 
-# A row is deleted by hand, past the service: half a minute later its schedule
-# is gone too, and the log has a line with "orphan".
+# A row is deleted by hand, past the service: within a minute its schedule is
+# gone too, and the log has a line with "orphan".
 {_delete_by_hand(folder, by_hand)}
 
 # An operator asks: is all in order? Do tasks and schedules match?
@@ -78,4 +78,4 @@ def _delete(service: str, task_id: str) -> str:
 def _delete_by_hand(folder: str, task_id: str) -> str:
     connection = f"sqlite3.connect('{database_path(folder)}', isolation_level=None)"
     statement = f"'DELETE FROM scheduled_actions WHERE id = ?', ['{task_id}']"
-    return f'{sys.executable} -c "import sqlite3; {connection}.execute({statement})"'
+    return f'{quote(sys.executable)} -c "import sqlite3; {connection}.execute({statement})"'

@@ -1,5 +1,7 @@
 """Calls that got no answer: whether the server may have acted, and the reason in words."""
 
+import ssl
+
 import requests
 import urllib3.exceptions
 
@@ -28,13 +30,22 @@ def in_words(error: requests.RequestException, seconds: float) -> str:
         return "no connection"
     if isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
         return f"no connection within {min(seconds, CONNECT_SECONDS):.1f} s"
-    if isinstance(cause, urllib3.exceptions.SSLError):
+    if why_untrusted(error):
         return "the certificate is not trusted"
+    if isinstance(cause, urllib3.exceptions.SSLError):
+        return "no encrypted connection"
     if isinstance(cause, urllib3.exceptions.ProxyError):
         return "the proxy let nothing through"
     if isinstance(error, requests.Timeout):
         return f"no answer within {seconds:.1f} s"
     return "the connection broke off before an answer"
+
+
+def why_untrusted(error: requests.RequestException) -> str | None:
+    """Return OpenSSL's words about the server's certificate, if that is why a call failed."""
+    cause = _cause(error)
+    fault = cause.args[0] if isinstance(cause, urllib3.exceptions.SSLError) else None
+    return fault.verify_message if isinstance(fault, ssl.SSLCertVerificationError) else None
 
 
 def _cause(error: requests.RequestException) -> object:

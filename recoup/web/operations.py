@@ -63,7 +63,7 @@ def _get(name: str, summary: str, responses: Object) -> Object:
 # In what state each leaves the task, and why; the first is what is shown first.
 FAILED: dict[str, tuple[type[Exception], str]] = {
     "kept": (DeletionRolledBack, "kept: Trigger.dev refused, or can't be reached"),
-    "inDoubt": (DeletionInDoubt, "in doubt: Trigger.dev may have acted; it settles by itself"),
+    "inDoubt": (DeletionInDoubt, "in doubt: Trigger.dev may have acted; it settles automatically"),
     "pending": (DeletionPending, "under way: by another request"),
     "unfinished": (DeletionUnfinished, "interrupted: if it has begun, it will be completed"),
     "overloaded": (Overloaded, "refused: too many deletions are under way"),
@@ -119,8 +119,8 @@ DELETE_TASK: Object = {
         "500": _failed(
             "Trigger.dev or the database failed, or too much is under way. `error` says how the "
             "task stands. Most often it is as it was. *In doubt* means that the row is kept, and "
-            "the schedule may be gone, as Trigger.dev did not say; within minutes that settles by "
-            "itself, and the task is deleted or whole."
+            "the schedule may be gone, as Trigger.dev did not say; within minutes that settles "
+            "automatically, and the task is deleted or whole."
         ),
     },
 }
@@ -141,11 +141,13 @@ PATHS: dict[str, Object] = {
     ),
     "/readyz": _get(
         "readyz",
-        "Is the database reachable and upgraded?",
+        "Can a deletion be done now?",
         {
-            "200": _answer("It is.", _object(status={"const": "ready"}), ready={"status": "ready"}),
+            "200": _answer(
+                "It can.", _object(status={"const": "ready"}), ready={"status": "ready"}
+            ),
             "503": _answer(
-                "It is not, and why.",
+                "It can't, and why.",
                 _object(
                     status={"const": "not ready"},
                     problems={"type": "array", "items": TEXT},

@@ -9,6 +9,7 @@ from recoup.app import create_app
 from recoup.commands.main import main
 from recoup.database import guard
 from recoup.database.connection import execute, is_postgres, release
+from recoup.deletion.guard import MOST_FAILURES
 from recoup.demo.standin import Fault
 from tests.commands.programs import error_line
 from tests.conftest import make_config
@@ -65,6 +66,19 @@ def test_a_guard_that_is_broken_is_told(recoup):
     assert recoup("db", "guard", "status").exit_code == 0
 
 
+def test_a_guard_that_could_record_nothing_is_not_called_on(postgres_url):
+    """As before the first upgrade; after it, the same command is content."""
+    runner = create_app(make_config(postgres_url)).test_cli_runner()
+    execute("ALTER TABLE orphaned_schedules RENAME TO gone")
+    release()
+    result = runner.invoke(main, GUARD_ON)
+    assert result.exit_code == 1
+    assert "or there is no such table" in error_line(result)
+    execute("ALTER TABLE gone RENAME TO orphaned_schedules")
+    release()
+    assert said(runner.invoke(main, GUARD_ON)) == (0, ["The guard is on."])
+
+
 def test_what_waits_is_told(recoup, world, drop):
     """When it is turned off, too: that is still collected."""
     recoup(*GUARD_ON)
@@ -85,6 +99,23 @@ def test_recover_collects_orphans(recoup, world, drop):
     assert re.search(f"{task} is left until .*Z: Trigger.dev answered 403", result.stdout)
     assert said(recoup("tasks", "recover")) == (0, [f"{task} cancelled", "1 settled, 0 left."])
     assert world.schedule_ids(task) == []
+
+
+def test_recover_says_why_an_orphan_was_not_tried(recoup, world, drop):
+    """It is too early for one. The last of the others has no turn while Trigger.dev is not well."""
+    recoup(*GUARD_ON)
+    early = world.task(world.account(), schedule=False)
+    drop(early)
+    for _ in range(MOST_FAILURES + 1):
+        drop(world.task(world.account()))
+    world.standin.always(Fault.status(403))
+    lines = recoup("tasks", "recover").stdout.splitlines()
+    untried = "not tried, because others failed or another worker collects"
+    assert sum(line.endswith(untried) for line in lines) == 1
+    assert [line for line in lines if line.endswith("it may be about to get a schedule")] == [
+        line for line in lines if line.startswith(early)
+    ]
+    world.standin.clear()
 
 
 def test_a_role_that_does_not_own_the_tables_is_told_so(postgres_url):

@@ -130,6 +130,23 @@ def test_a_row_with_our_mark_that_another_deletes_is_recorded(host):
     assert recorded(host) == [(task, "sched_1")]
 
 
+@pytest.mark.parametrize("of_the_same", [False, True], ids=["another task", "the same task"])
+def test_a_record_with_the_id_of_one_that_is_gone_is_another(host, of_the_same):
+    """SQLite gives an id again. Who listed the first record must not claim the second one."""
+    task = host.task("sched_1")
+    host.run("DELETE FROM scheduled_actions WHERE id = ?", task)
+    [listed], [too_late] = orphans.due_orphans(10), orphans.due_orphans(10)
+    assert orphans.claim_orphan(listed, 30)
+    orphans.forget_orphan(listed)
+    release()
+    second = host.task("sched_2", *([task] if of_the_same else []))
+    host.run("DELETE FROM scheduled_actions WHERE id = ?", second)
+    assert not orphans.claim_orphan(too_late, 30)
+    orphans.forget_orphan(listed)
+    release()
+    assert recorded(host) == [(second, "sched_2")]
+
+
 # Postgres
 
 
@@ -162,10 +179,11 @@ def test_what_a_trigger_of_the_hosts_deletes_with_ours_is_recorded(pg):
 
 
 def test_truncate_is_recorded(pg):
-    """No row trigger sees it."""
-    task = pg.task("sched_1")
+    """No row trigger sees it. What named no schedule is due in a minute here, too."""
+    task, unnamed = pg.task("sched_1"), pg.task(None)
     pg.run("TRUNCATE scheduled_actions CASCADE")
-    assert recorded(pg) == [(task, "sched_1")]
+    assert sorted(recorded(pg)) == sorted([(task, "sched_1"), (unnamed, None)])
+    assert (is_due(task), is_due(unnamed)) == (True, False)
 
 
 def test_a_session_of_replication_is_not_recorded(pg):

@@ -36,8 +36,8 @@ STATEMENTS = {
     "claim_doubt": (ID, ID, -60, 23),
     "sample_schedules": (ID, ID, 10),
     "due_orphans": (100,),
-    "claim_orphan": (1, 0, 30),
-    "forget_orphan": (1, 1),
+    "claim_orphan": (1, ID, "sched_x", 0, 30),
+    "forget_orphan": (1, ID, "sched_x", 1),
     "forget_own_orphan": (ID,),
 }
 # Each reads a table whole, but the marks and orphans are few, and nobody waits for it.

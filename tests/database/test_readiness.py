@@ -154,6 +154,36 @@ def test_a_host_trigger_is_tried_out_on_the_task_itself(world, role):
     assert attempt(world.deleter, world.made_task) is None
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        [
+            "CREATE TABLE runs (id int PRIMARY KEY, task uuid "
+            "REFERENCES scheduled_actions (id) ON DELETE CASCADE)",
+            "CREATE TABLE bills (run int REFERENCES runs (id))",
+            "INSERT INTO runs SELECT 1, id FROM scheduled_actions",
+            "INSERT INTO bills VALUES (1)",
+        ],
+        [
+            "CREATE TABLE runs (task uuid NOT NULL "
+            "REFERENCES scheduled_actions (id) ON DELETE SET NULL)",
+            "INSERT INTO runs SELECT id FROM scheduled_actions",
+        ],
+        [
+            "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$",
+            "CREATE CONSTRAINT TRIGGER late AFTER DELETE ON scheduled_actions "
+            "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late()",
+        ],
+    ],
+    ids=["a cascade that is forbidden", "a column that may not be null", "at the commit"],
+)
+def test_what_would_refuse_the_delete_of_this_row_is_tried_out(world, role, made):
+    """By another way than a trigger that fires at once: it is found before the cancel, too."""
+    role(*made)
+    assert isinstance(attempt(world.deleter, world.made_task), DeletionNotPossible)
+    assert world.schedule_ids(world.made_task)
+
+
 def test_a_database_that_cannot_be_reached_is_no_new_knowledge(world, postgres, monkeypatch):
     """The statements of the deletion themselves will say so."""
     readiness = Readiness()

@@ -1,11 +1,13 @@
 """Deletions in doubt: Trigger.dev may have cancelled without saying so; and how that settles."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
 from recoup import log
+from recoup.app import create_app
 from recoup.database.connection import execute, release
 from recoup.deletion.doubt import settle
 from recoup.deletion.outcomes import (
@@ -299,3 +301,12 @@ def test_a_wrong_key_costs_no_row(deleter, world, standin, task):
     assert "TRIGGER_SECRET_KEY" in notes["reason"]
     assert (notes["refused"], notes["unproven"]) == ("unproven key", None)
     assert world.row(task)
+
+
+def test_a_wrong_key_is_believed_where_the_operator_says_so(config, world, standin, task):
+    """The schedules are really gone, and so no task is undeletable for ever."""
+    world.task(world.account())
+    standin.schedules.clear()
+    trusting = replace(config, trigger_trust_missing=True)
+    assert attempt(create_app(trusting).extensions["recoup"].deleter, task) is None
+    assert world.row(task) is None

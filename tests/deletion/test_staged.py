@@ -5,11 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from recoup import log
 from recoup.app import create_app
-from recoup.database.connection import execute, is_postgres, release
+from recoup.database.connection import execute, fetch, is_postgres, release
 from recoup.database.expressions import clock_plus
 from recoup.database.models import TaskDeletion
 from recoup.deletion.outcomes import (
@@ -25,6 +26,7 @@ from recoup.deletion.recovery import recover
 from recoup.demo.standin import Fault
 from recoup.web.errors import FAILURES
 from recoup.web.limit import Overloaded
+from tests.conftest import make_config
 from tests.factories import World, connections_in_use, delete
 from tests.waiting import wait_for
 
@@ -247,6 +249,30 @@ def test_refused_owner_that_lost_its_mark_does_not_remove_it(
     assert isinstance(attempt(deleter, task), DeletionUnfinished)
     mark = world.mark(task)
     assert (owner, None) == (str(mark["token"]), mark["doubtful_since"])
+
+
+@pytest.mark.parametrize("renamed", [False, True], ids=["as it was", "with a new schedule"])
+def test_owner_that_lost_its_mark_over_the_rows_lock_says_what_is_true(
+    postgres_url, standin, pool, renamed
+):
+    """It deletes what it has cancelled. A new schedule is left to whoever has the mark."""
+    app = create_app(make_config(postgres_url, TRIGGER_API_URL=standin.url))
+    world = World(app, standin)
+    task = world.task(world.account())
+    standin.fail(Fault.delay(0.4))
+    slow = pool.submit(attempt, app.extensions["recoup"].deleter, task)
+    wait_for(lambda: standin.requests)
+    with psycopg.connect(postgres_url) as host:
+        host.execute("SELECT FROM scheduled_actions FOR UPDATE")
+        if renamed:
+            host.execute("UPDATE scheduled_actions SET trigger_schedule_id = %s", ["sched_new"])
+        wait_for(lambda: fetch("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+        execute("UPDATE task_deletions SET token = ?", str(uuid4()))
+        release()
+    assert isinstance(slow.result(), DeletionUnfinished) is renamed
+    assert bool(world.row(task)) is renamed
+    assert bool(world.mark(task)) is renamed
+    assert world.schedule_ids(task) == []
 
 
 def test_schedule_given_by_another_program_meanwhile_is_cancelled_too(

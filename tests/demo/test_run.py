@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from recoup.demo.introduction import introduce
 from recoup.web.schemas import EXAMPLE_ID
 from tests.postgres import free_port
 
@@ -184,6 +185,16 @@ def test_each_line_is_the_same_to_every_shell(demo, shell):
     for line in demo.lines():
         words = run(f"""set -- {line}; printf '%s\\n' "$@" """, find_shell(shell))
         assert words.splitlines() == shlex.split(line)
+
+
+def test_a_path_with_blanks_is_one_word(monkeypatch, standin):
+    """Wherever the repository and the temporary files are."""
+    monkeypatch.setattr(sys, "executable", "/a folder/python")
+    lines = introduce(8000, "/another folder", standin).splitlines()
+    by_hand, doctor = (shlex.split(x) for x in lines if "sqlite3" in x or x.endswith("doctor"))
+    assert by_hand[0] == "/a folder/python"
+    assert "'/another folder/demo.sqlite3'" in by_hand[2]
+    assert doctor == ["sh", "/another folder/recoup", "doctor"]
 
 
 def test_the_text_fits_80_columns_and_names_docs_and_spare_tasks(demo):

@@ -92,6 +92,8 @@ def existing_api():
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.send_response(200)
             self.send_header("X-Existing", "yes")
+            for name in ("Host", "X-Forwarded-For", "X-Forwarded-Proto"):
+                self.send_header(f"Told-{name}", self.headers.get(name, ""))
             self.send_header("Content-Length", "0")
             self.end_headers()
 

@@ -112,6 +112,13 @@ def test_every_other_path_goes_to_the_existing_api(front, asked, path):
     assert asked == [("DELETE", path)]
 
 
+def test_the_existing_api_is_told_whom_the_caller_asked(front):
+    """As it may answer by the host's name, and build addresses of its own with it."""
+    headers = ask(f"{front}/api/tasks", "GET", headers={"Host": "api.example.com:8443"}).headers
+    told = [headers[f"Told-{name}"] for name in ("Host", "X-Forwarded-For", "X-Forwarded-Proto")]
+    assert told == ["api.example.com:8443", "127.0.0.1", "http"]
+
+
 @pytest.mark.parametrize("path", ["/readyz", "/metrics", "/healthz", "/docs", "/openapi.json"])
 def test_nothing_else_of_ours_is_published(front, path):
     """What says how we are is for those inside."""

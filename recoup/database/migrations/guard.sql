@@ -13,11 +13,13 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '1s'
 AS $guard$
 BEGIN
+    -- A row that named no schedule may be about to get one: that is looked for in a minute.
     IF TG_OP = 'TRUNCATE' THEN
         INSERT INTO public.orphaned_schedules (task_id, trigger_schedule_id, due_at)
-        SELECT id, trigger_schedule_id, clock_timestamp() FROM public.scheduled_actions;
+        SELECT id, trigger_schedule_id, clock_timestamp() + CASE
+            WHEN trigger_schedule_id <> '' THEN interval '0' ELSE interval '1 minute' END
+        FROM public.scheduled_actions;
     ELSE
-        -- A row that named no schedule may be about to get one: that is looked for in a minute.
         INSERT INTO public.orphaned_schedules (task_id, trigger_schedule_id, due_at)
         SELECT id, trigger_schedule_id, clock_timestamp() + CASE
             WHEN trigger_schedule_id <> '' THEN interval '0' ELSE interval '1 minute' END
