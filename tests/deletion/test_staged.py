@@ -74,7 +74,9 @@ def test_deletion_leaves_nothing(deleter, world, task):
 
 def test_unknown_task_calls_nobody(deleter, standin):
     """A task that isn't there is found out before Trigger.dev is asked."""
-    assert isinstance(attempt(deleter, str(uuid4())), TaskNotFound)
+    with log.record("test") as notes:
+        assert isinstance(attempt(deleter, str(uuid4())), TaskNotFound)
+    assert notes["step"] == "find"
     assert standin.requests == []
 
 
