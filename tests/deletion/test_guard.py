@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import pytest
 
-from recoup import log
 from recoup.database import guard as triggers
 from recoup.database import orphans
 from recoup.database.connection import execute, fetch, is_postgres, release
@@ -157,12 +156,15 @@ def test_a_schedule_of_another_task_is_left_alone(deleter, world, host, standin,
     assert world.schedule_ids(other)
 
 
-def test_what_the_other_program_has_cancelled_is_no_alarm(deleter, world, host, standin, task):
+def test_what_the_other_program_has_cancelled_is_no_alarm(
+    deleter, world, host, standin, task, caplog
+):
     """As upstream's own code does, most of the time."""
     standin.schedules = {k: s for k, s in standin.schedules.items() if s["externalId"] != task}
     drop(host, task)
-    with log.record("test"):
-        assert collected(deleter) == [(task, "gone")]
+    assert collected(deleter) == [(task, "gone")]
+    [line] = [record for record in caplog.records if record.message == "orphan"]
+    assert (line.levelname, line.fields.get("missing")) == ("INFO", None)
     assert records() == []
 
 
