@@ -63,7 +63,7 @@ class Privy:
         try:
             answer = self._client.send("GET", path, LOOKUP_SECONDS)
         except requests.RequestException as error:
-            raise PrivyFailed(f"Privy: {in_words(error, LOOKUP_SECONDS)}") from error
+            raise PrivyFailed(in_words(error, LOOKUP_SECONDS)) from None
         if answer.status == 404:
             raise InvalidToken("unknown user")
         if answer.status != 200:
@@ -97,6 +97,6 @@ def _first_address(answer: Answer) -> str | None:
         types = [account["type"] for account in accounts]
         if not all(isinstance(text, str) for text in addresses + types):
             raise TypeError("an address or a type is not a string")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise PrivyFailed("Privy did not answer with a user") from error
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise PrivyFailed("Privy did not answer with a user") from None
     return addresses[0] if addresses else None

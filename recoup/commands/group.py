@@ -59,7 +59,8 @@ def explain(error: Exception) -> str:
         return f"the database failed: {one_line(said)}; see `recoup doctor`"
     if isinstance(error, TaskNotFound):
         return "there is no such task; perhaps it is deleted already"
-    return f"{FAILURES[type(error)]} ({one_line(log.describe(error))})"
+    reason = one_line(error.__cause__ or error)
+    return FAILURES[type(error)] + (f" ({reason})" if reason else "")
 
 
 def one_line(text: object) -> str:

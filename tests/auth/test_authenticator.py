@@ -463,3 +463,18 @@ class TestWhy:
         assert why(bearer_of(make_token())) == "a user without an e-mail address"
         privy.users[DID] = [email("unknown@example.com")]
         assert why(bearer_of(make_token())) == "unknown e-mail address"
+
+    def test_a_privy_that_can_not_be_asked(self, client, capsys, privy):
+        """In our words: none of Privy's, and none of an HTTP library's."""
+
+        def error():
+            log.configure()
+            assert bearer(client, make_token()) == failed(NOT_CHECKED)
+            return json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
+
+        privy.answer = (200, b'{"linked_accounts": 5}')
+        assert error() == "PrivyFailed: Privy did not answer with a user"
+        privy.answer = (503, b"")
+        assert error() == "PrivyFailed: Privy answered 503"
+        privy.stop()
+        assert error() == "PrivyFailed: no connection"

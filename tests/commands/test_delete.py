@@ -58,6 +58,7 @@ def test_a_cancel_that_fails_keeps_the_task(recoup, world, standin):
     result = recoup("tasks", "delete", task_id)
     line = error_line(result)
     assert "the task was kept" in line
+    assert line.endswith("kept. (Trigger.dev answered 403: Something went wrong, please try again)")
     assert "403" in line
     logged = json.loads(result.stderr.splitlines()[0])
     assert (logged["level"], logged["state"]) == ("error", "kept")

@@ -8,7 +8,7 @@ import pytest
 
 from recoup.database import queries, statements
 from recoup.database.built import Statement
-from recoup.database.connection import connect, is_postgres, release
+from recoup.database.connection import connect, fetch, is_postgres, release
 from recoup.database.expressions import clock, clock_plus, instant, is_same
 from recoup.database.models import (
     Account,
@@ -204,6 +204,36 @@ def test_an_address_of_no_account_is_nobodys():
     assert statements.account_of_email("a@example.com") == owner
 
 
+# Tasks
+
+
+def test_a_sample_has_the_schedules_of_other_enabled_tasks():
+    """At most as many as were asked for; not those of tasks that are off or name none."""
+
+    def name(schedule, **columns):
+        task = make_task()
+        row = ScheduledAction.update(trigger_schedule_id=schedule, **columns)
+        row.where(ScheduledAction.id == task).execute()
+        return task
+
+    own = name("sched_own")
+    name("sched_off", enabled=False), name(""), name(None)
+    for schedule in ("sched_a", "sched_b", "sched_c"):
+        name(schedule)
+    for _ in range(5):  # each begins somewhere else
+        assert set(statements.sample_schedules(own, 3)) == {"sched_a", "sched_b", "sched_c"}
+    assert len(statements.sample_schedules(own, 2)) == 2
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_the_guard_is_told_of_a_deletion_in_its_transaction_only():
+    """Behind a pooler the next transaction of the session may be another program's."""
+    task, token = make_task(), str(uuid4())
+    assert statements.place_mark(task, token, None, 60)
+    assert statements.remove_task(task, None, token)
+    assert fetch("SELECT current_setting('recoup.deleting', true)") == [("",)]
+
+
 # Marks
 
 
@@ -232,12 +262,13 @@ def test_a_mark_is_free_when_its_lease_is_over():
     assert statements.mark_has_expired(make_task()) is None
 
 
-def test_a_clock_that_was_set_back_keeps_no_mark_on_sqlite():
+@pytest.mark.parametrize("seconds", [HOUR + 23, 130])
+def test_a_clock_that_was_set_back_keeps_no_mark_on_sqlite(seconds):
     """A lease that ends later than any can was given before that, and is over.
 
     On Postgres the clock is the server's, and not set back under a service.
     """
-    task = make_mark(HOUR + 23)
+    task = make_mark(seconds)
     assert take_over(task) is not is_postgres()
     assert not take_over(task)
 

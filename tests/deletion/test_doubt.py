@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 from uuid import uuid4
 
 import pytest
@@ -195,11 +196,18 @@ def test_a_request_overtakes_a_look(deleter, world, standin, doubt, task):
     """Whoever looks finds its token gone, and changes nothing."""
     doubt(acted=False)
     age(task)
-    standin.fail(Fault.delay(0.5), method="GET")
+    overtaken = Event()
+
+    def play(exchange):
+        overtaken.wait(1.5)  # the look has two seconds
+        exchange.deliver(exchange.answer())
+
+    standin.fail(Fault("waits", play), method="GET")
     with ThreadPoolExecutor(1) as pool:
         looking = pool.submit(swept, deleter)
         wait_for(lambda: standin.requests)
         assert attempt(deleter, task) is None
+        overtaken.set()
         assert looking.result() == [(task, "overtaken")]
     assert world.row(task) is None
 

@@ -220,6 +220,7 @@ def test_a_schedule_that_is_made_just_after_a_deletion_of_ours(deleter, world, h
     assert attempt(deleter, task) is None
     assert records() == [task]
     assert [len(due_in(seconds)) for seconds in (40, 65)] == [0, 1]
+    assert fetch("SELECT attempts FROM orphaned_schedules") == [(0,)]
     assert collected(deleter) == []
     standin.add(task)
     make_due()
@@ -315,6 +316,18 @@ def test_trigger_dev_is_down_for_long(deleter, world, host, standin, task):
     make_due()
     assert collected(deleter) == [(task, "cancelled")]
     assert (records(), world.schedule_ids(task)) == ([], [])
+
+
+def test_what_failed_is_tried_at_once_if_an_operator_asks(deleter, host, standin, task):
+    """Not what still waits for its first try, as its schedule may not be there yet."""
+    drop(host, task)
+    standin.always(Fault.status(403))
+    assert collected(deleter) == [(task, "waiting")]
+    standin.clear()
+    drop(host, host.task(None))
+    assert collected(deleter) == []
+    orphans.hasten_orphans()
+    assert collected(deleter) == [(task, "cancelled")]
 
 
 def test_pauses_grow_up_to_an_hour(deleter, host, standin, task):

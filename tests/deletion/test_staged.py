@@ -74,7 +74,9 @@ def test_deletion_leaves_nothing(deleter, world, task):
 
 def test_unknown_task_calls_nobody(deleter, standin):
     """A task that isn't there is found out before Trigger.dev is asked."""
-    assert isinstance(attempt(deleter, str(uuid4())), TaskNotFound)
+    with log.record("test") as notes:
+        assert isinstance(attempt(deleter, str(uuid4())), TaskNotFound)
+    assert notes["step"] == "find"
     assert standin.requests == []
 
 
@@ -369,14 +371,16 @@ def test_mark_whose_row_is_gone_is_cleared(deleter, world, task):
     ("fault", "state"),
     [(REFUSED, "kept"), (Fault.hang(5), "in doubt"), (Fault.hang(5, act=True), "in doubt")],
 )
-def test_log_says_what_state_the_task_is_in(deleter, standin, task, fault, state):
-    """After a failed cancel the line names the schedule, the reason and the state."""
+def test_log_says_what_state_the_task_is_in(deleter, world, standin, task, fault, state):
+    """After a failed cancel the line names schedule, reason, state and owner."""
     standin.always(fault)
     with log.record("test") as notes:
         attempt(deleter, task)
     assert (state, "roll back") == (notes["state"], notes["step"])
     assert notes["schedule"].startswith("sched_")
     assert notes["reason"]
+    row = world.row(task)
+    assert (notes["owner"], notes["title_length"]) == (str(row["account_id"]), len(row["title"]))
 
 
 def test_log_warns_of_a_404_that_nothing_proves(deleter, standin, task, caplog):

@@ -46,10 +46,8 @@ def trace(arguments: list[str], folder: Path) -> Traced:
 def _run(arguments: list[str], folder: Path) -> None:
     os.environ["COVERAGE_FILE"] = str(folder / "coverage")
     plugin = _Seconds()
-    pytest.main(
-        [*arguments, "-n", "3", "--cov=recoup", "--cov-context=test", "--cov-report="],
-        plugins=[plugin],
-    )
+    options = "-p tests.mutants.building -n 3 --cov=recoup --cov-context=test --cov-report="
+    pytest.main([*arguments, *options.split()], plugins=[plugin])
     passed = {test: s for test, s in plugin.seconds.items() if test not in plugin.failed}
     (folder / "seconds.json").write_text(json.dumps(passed))
     os._exit(0)
