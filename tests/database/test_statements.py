@@ -12,6 +12,7 @@ from recoup.database.connection import connect, fetch, is_postgres, release
 from recoup.database.expressions import clock, clock_plus, instant, is_same
 from recoup.database.models import (
     Account,
+    AccountApiKey,
     AccountEmail,
     AccountOrganization,
     ScheduledAction,
@@ -96,6 +97,15 @@ def test_a_query_is_built_for_the_database_in_use(sqlite_url, postgres_url):
         connect(make_config(url))
         assert statements.find_standing(str(uuid4())) is None
         close_database()
+
+
+def test_one_row_is_fetched_however_many_there_are():
+    """Of keys with the same hash, and of entries with the same address."""
+    account = make_account()
+    for _ in range(5):
+        AccountApiKey.create(name="n", account=account, key_hash="h")
+        AccountEmail.create(account_id=account, email="e")
+    assert len(queries.find_key.fetch("h")) == len(queries.account_of_email.fetch("e")) == 1
 
 
 # Expressions
