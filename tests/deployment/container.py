@@ -21,13 +21,15 @@ USER = "1000700000"
 _AS_ROOT = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 _UNSHARE = ["unshare", *_AS_ROOT, "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
 _AS_USER = f"exec unshare --user --map-user={USER} --map-group=0"
-# $1 is the image's folder and $2 the volume. Like a runtime's, /dev has next to nothing.
+# $1 is the image's folder, $2 the volume and $3 where Python is, perhaps below /tmp, which is covered.
+# Like a runtime's, /dev has next to nothing.
 _MOUNT = """
 set -e
 mount -t tmpfs tmpfs /mnt
-mkdir /mnt/image /mnt/data /mnt/dev /mnt/dev/shm
+mkdir /mnt/image /mnt/data /mnt/python /mnt/dev /mnt/dev/shm
 mount --bind "$1" /mnt/image
 mount --bind "$2" /mnt/data
+mount --bind "$3" /mnt/python
 for device in null zero random urandom; do
     touch /mnt/dev/$device
     mount --bind /dev/$device /mnt/dev/$device
@@ -38,7 +40,7 @@ mount -t tmpfs -o mode=1777 tmpfs /tmp
 _WITH_SHARED_MEMORY = "mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm"
 _WITHOUT = "rmdir /dev/shm"
 _READ_ONLY = """
-for folder in / /dev /mnt /mnt/image; do
+for folder in / /dev /mnt /mnt/image /mnt/python; do
     mount -o remount,bind,ro $folder
 done
 """
@@ -90,9 +92,10 @@ class Container(Pod):
             **settings,
         )
         self._environ["PORT"] = str(self.port)
-        self._folders = (str(image), str(data))
+        self._folders = (str(image), str(data), sys.prefix)
         memory = _WITH_SHARED_MEMORY if shared_memory else _WITHOUT
-        gunicorn = f"cd /mnt/image\n{_AS_USER} {sys.executable} -m gunicorn"
+        python = f"/mnt/python/bin/{Path(sys.executable).name}"
+        gunicorn = f"cd /mnt/image\n{_AS_USER} {python} -m gunicorn"
         self._script = "\n".join((_MOUNT, memory, _READ_ONLY, gunicorn))
 
     def command(self) -> list[str]:
@@ -118,7 +121,7 @@ class Container(Pod):
 def why_not() -> str:
     """Return why this machine can't do that; nothing if it can."""
     script = "\n".join((_MOUNT, _WITH_SHARED_MEMORY, _READ_ONLY, f"{_AS_USER} true"))
-    command = [*_UNSHARE, "sh", "-c", script, "sh", "/var", "/var"]
+    command = [*_UNSHARE, "sh", "-c", script, "sh", "/var", "/var", "/var"]
     try:
         subprocess.run(command, check=True, timeout=60, capture_output=True, text=True)
     except FileNotFoundError:
