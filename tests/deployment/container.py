@@ -21,8 +21,8 @@ USER = "1000700000"
 _AS_ROOT = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 _UNSHARE = ["unshare", *_AS_ROOT, "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
 _AS_USER = f"exec unshare --user --map-user={USER} --map-group=0"
-# $1 is the image's folder, $2 the volume and $3 where Python is, perhaps below /tmp, which is covered.
-# Like a runtime's, /dev has next to nothing.
+# $1 is the image's folder, $2 the volume, and $3 where Python is: that may be below /tmp, which is
+# covered. Like a runtime's, /dev has next to nothing.
 _MOUNT = """
 set -e
 mount -t tmpfs tmpfs /mnt
