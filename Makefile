@@ -22,7 +22,7 @@ run: .venv/run ## Serve on port 8000 (PORT=… for another); without TRIGGER_SEC
 
 test: lint types ## Lint, types, and the whole suite on SQLite and Postgres; T=… for a part of it.
 	$(BIN)/python -m pytest $(or $(T),-n 6 --dist worksteal -m "not alone")
-	$(if $(T),,$(BIN)/python -m pytest -m alone)
+	$(if $(T),,$(BIN)/python -m pytest -n 2 -m alone)
 
 lint: .venv/dev ## Style, likely bugs, and that imports go down only.
 	$(BIN)/ruff check

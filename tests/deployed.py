@@ -11,12 +11,12 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.server import REPOSITORY, Server
+from tests.server import REPOSITORY, Executed
 
 NOBODY = "0d9a3c1e-6a83-4b8c-9d52-6f2c4e1a7b10"
 
 
-class Deployed(Server):
+class Deployed(Executed):
     """A server whose settings are in its `.env`, but for `WEB_CONCURRENCY`, which is 1."""
 
     def __init__(self, folder: Path, database_url: str, **settings: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import Server, is_alive
+from tests.server import Executed, is_alive
 
 SECONDS = 60
 # Without the rights of root, a user namespace may give them.
@@ -18,7 +18,7 @@ _UNSHARE = ["unshare", *_AS_ROOT, "--mount", "--pid", "--fork", "--mount-proc", 
 _MOUNT = "mount -t tmpfs -o size=4m tmpfs /dev/shm"
 
 
-class Pod(Server):
+class Pod(Executed):
     """A `Server` in namespaces of its own."""
 
     def command(self) -> list[str]:

@@ -20,6 +20,7 @@ from typing import Any, Self
 import requests
 
 from tests.canaries import assert_no_canary
+from tests.forked import Forked
 from tests.postgres import free_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -52,7 +53,9 @@ class Server:
         self._environ.setdefault("TMPDIR", self._folder.name)
         self._out = Path(self._folder.name, "out.log")
         self._err = Path(self._folder.name, "err.log")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._out.touch()
+        self._err.touch()
+        self._process: Forked | subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -70,23 +73,18 @@ class Server:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def command(self) -> list[str]:
-        """Return the command that is the server."""
-        return [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}"]
-
     def start(self) -> None:
         """Start the server, and wait until it answers and has all its workers."""
-        with self._out.open("ab") as out, self._err.open("ab") as err:
-            self._process = subprocess.Popen(
-                self.command(),
-                cwd=REPOSITORY,
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                process_group=0,
-            )
+        self._process = self.run()
         self.wait_until_ready()
+
+    def run(self) -> "Forked | subprocess.Popen[bytes]":
+        """Start the process that is the master, in a group of its own."""
+        return Forked(self.arguments(), REPOSITORY, self._environ, self._out, self._err)
+
+    def arguments(self) -> list[str]:
+        """Return what gunicorn is started with."""
+        return ["--bind", f"127.0.0.1:{self.port}"]
 
     def wait_until_ready(self) -> None:
         """Wait until it answers and has all its workers."""
@@ -160,7 +158,7 @@ class Server:
         assert_no_canary(f"{answer.headers} {answer.text}", "an answer")
         return answer
 
-    def _master(self) -> "subprocess.Popen[bytes]":
+    def _master(self) -> "Forked | subprocess.Popen[bytes]":
         if self._process is None:
             raise RuntimeError("the server was never started")
         return self._process
@@ -172,6 +170,27 @@ class Server:
             answer = requests.get(f"{self.url}/healthz", timeout=5)
             return answer.ok and len(self.serving()) == int(self._environ["WEB_CONCURRENCY"])
         return False
+
+
+class Executed(Server):
+    """A server that is started by a command of its own."""
+
+    def run(self) -> "subprocess.Popen[bytes]":
+        """Execute the command."""
+        with self._out.open("ab") as out, self._err.open("ab") as err:
+            return subprocess.Popen(
+                self.command(),
+                cwd=REPOSITORY,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                process_group=0,
+            )
+
+    def command(self) -> list[str]:
+        """Return the command that is the server."""
+        return [sys.executable, "-m", "gunicorn", *self.arguments()]
 
 
 def _has_loaded_the_app(pid: int) -> bool:

@@ -19,7 +19,7 @@ from recoup.app import create_app
 from recoup.lines import LINE_BYTES
 from tests.conftest import make_config
 from tests.factories import World
-from tests.server import Server
+from tests.server import Executed
 from tests.test_metrics import scrape_server
 
 SECONDS = 60
@@ -53,7 +53,7 @@ def split(lines):
     return [line for line in parsed if line["event"] != GAP], missing
 
 
-class Piped(Server):
+class Piped(Executed):
     """A server whose both outputs are one pipe, which nobody reads if not the test."""
 
     def command(self):

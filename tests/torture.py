@@ -35,7 +35,7 @@ from recoup.web.errors import FAILURES
 from tests.conftest import close_database, make_config, make_host_database
 from tests.factories import World
 from tests.postgres import PostgresServer, find_binaries
-from tests.server import Server
+from tests.server import Executed
 
 SETTINGS = {"TRIGGER_DEADLINE_SECONDS": "1", "WEB_CONCURRENCY": "3", "DATABASE_POOL_SIZE": "30"}
 CLIENTS = 12
@@ -175,7 +175,7 @@ class Torture:
             )
             self._account = self._world.account()
             self._key = self._world.key(self._account)
-            with Server(self._database_url, **settings) as self._server:
+            with Executed(self._database_url, **settings) as self._server:
                 self._load(kills, started + seconds)
                 self._recover()
                 self._check()

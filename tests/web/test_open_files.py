@@ -9,7 +9,7 @@ from pathlib import Path
 
 import requests
 
-from tests.server import Server
+from tests.server import Executed
 
 SECONDS = 60
 SETTINGS = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "4", "DATABASE_POOL_SIZE": "1"}
@@ -46,7 +46,7 @@ def wait_until(true):
 
 def test_a_worker_that_can_open_no_more_files_pauses_and_goes_on(sqlite_url):
     """No worker is replaced, one line says why it pauses, and waiting clients are served."""
-    with Server(sqlite_url, **SETTINGS) as server:
+    with Executed(sqlite_url, **SETTINGS) as server:
         [worker] = server.workers()
         with limited(worker, count_files(worker) + 5), ExitStack() as stack:
             dial(server, stack, 10)
@@ -61,7 +61,7 @@ def test_a_worker_takes_no_more_connections_than_it_can_open_files(sqlite_url):
     files = BESIDE + 50
     with ExitStack() as stack:
         with limited(os.getpid(), files):
-            server = stack.enter_context(Server(sqlite_url, **SETTINGS))
+            server = stack.enter_context(Executed(sqlite_url, **SETTINGS))
         [worker] = server.workers()
         before = count_files(worker)
         dial(server, stack, 100)
