@@ -1,6 +1,6 @@
 """A headless Chromium, driven by its own protocol over a pipe: no driver, no client library.
 
-with Browser(chromium) as browser:
+with Browser(chromium) as browser, browser.page():
     browser.open("http://127.0.0.1:8000/docs")
     browser.click("button.authorize")
 """
@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any, Self
 
@@ -42,9 +43,9 @@ def find_chromium() -> str | None:
 
 
 class Browser:
-    """One page in one browser; it notes every request, and everything that goes wrong.
+    """A browser with one page at a time; it notes every request, and everything that goes wrong.
 
-    *requests* are the URLs that the page asked for, *problems* the errors and warnings of its
+    Of the page, *requests* are the URLs that the page asked for, *problems* the errors and warnings of its
     console, failed loads and uncaught exceptions included.
     """
 
@@ -64,23 +65,28 @@ class Browser:
         self._buffer = b""
 
     def __enter__(self) -> Self:
-        try:
-            target = self._send("Target.createTarget", url="about:blank")["targetId"]
-            attached = self._send("Target.attachToTarget", targetId=target, flatten=True)
-            self._session = attached["sessionId"]
-            for domain in ("Page", "Network", "Runtime", "Log"):
-                self._send(f"{domain}.enable")
-        except BaseException:
-            self.__exit__()
-            raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._session = None
         with suppress(OSError, EOFError):
             self._send("Browser.close")
         self._process.communicate(timeout=SECONDS)
         self._profile.cleanup()
+
+    @contextmanager
+    def page(self) -> Iterator[None]:
+        """Have a page of one's own, with nothing noted yet."""
+        self.requests, self.problems = [], []
+        target = self._send("Target.createTarget", url="about:blank")["targetId"]
+        attached = self._send("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        try:
+            for domain in ("Page", "Network", "Runtime", "Log"):
+                self._send(f"{domain}.enable")
+            yield
+        finally:
+            self._session = None
+            self._send("Target.closeTarget", targetId=target)
 
     def open(self, url: str) -> None:
         """Go to a page."""
@@ -157,6 +163,8 @@ class Browser:
         return json.loads(message)
 
     def _note(self, event: dict[str, Any]) -> None:
+        if event.get("sessionId") != self._session:
+            return
         params = event.get("params", {})
         match event.get("method"):
             case "Network.requestWillBeSent":

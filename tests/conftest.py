@@ -1,5 +1,6 @@
 """Fixtures. What takes `app` or `client` runs twice: on SQLite, and on a real Postgres."""
 
+import gc
 import os
 import shutil
 import signal
@@ -24,8 +25,18 @@ HOST_SCHEMA = Path(__file__).with_name("host_schema.sql")
 DEADLINE_SECONDS = 2.0
 _numbers = count(1)
 
+# Thousands of tests are made and stay: to search them for garbage again and again took seconds of
+# each process.
+gc.disable()
+
 # A script's `make test &` ignores it, and so would the programs that the tests end by Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """Collect garbage from here on, of what comes from here on."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,16 +18,23 @@ def _database_url(sqlite_url):
     return sqlite_url
 
 
-@pytest.fixture(name="browser")
-def _browser():
+@pytest.fixture(scope="module")
+def chromium():
     """A browser; where none is installed, the tests are skipped, unless one is required."""
-    chromium = find_chromium()
-    if chromium is None:
+    program = find_chromium()
+    if program is None:
         message = "no Chromium or Chrome: `apt-get install chromium` has one"
         required = os.environ.get("RECOUP_REQUIRE_CHROMIUM") == "1"
         pytest.fail(message) if required else pytest.skip(message)
-    with Browser(chromium) as browser:
+    with Browser(program) as browser:
         yield browser
+
+
+@pytest.fixture(name="browser")
+def _browser(chromium):
+    """The browser, with a new page."""
+    with chromium.page():
+        yield chromium
 
 
 @pytest.fixture(name="url")
