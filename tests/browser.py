@@ -45,7 +45,7 @@ def find_chromium() -> str | None:
 class Browser:
     """A browser with one page at a time; it notes every request, and everything that goes wrong.
 
-    Of the page, *requests* are the URLs that the page asked for, *problems* the errors and warnings of its
+    *requests* are the URLs that the page asked for, *problems* the errors and warnings of its
     console, failed loads and uncaught exceptions included.
     """
 

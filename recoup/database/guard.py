@@ -10,7 +10,7 @@ import peewee
 from recoup.database.connection import DatabaseFailed, database, is_postgres
 from recoup.database.failures import explain
 from recoup.database.migrations import LOCK_KEY, UPGRADE_SECONDS, read_sql
-from recoup.database.models import OrphanedSchedule, table_name
+from recoup.database.models import OrphanedSchedule, ScheduledAction, table_name
 from recoup.database.rights import fetch_rows
 
 TRIGGERS = ("recoup_guard", "recoup_guard_truncate")
@@ -72,7 +72,7 @@ def look() -> Guard:
     if not is_postgres():
         query = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = 'recoup_guard'"
         return Guard(bool(fetch_rows(query)), [])
-    firing = dict(fetch_rows(TRIGGERS_THERE))
+    firing = dict(fetch_rows(TRIGGERS_THERE, table_name(ScheduledAction)))
     functions = fetch_rows(FUNCTION, table_name(OrphanedSchedule))
     if not firing and not functions:
         return Guard(False, [])
@@ -90,15 +90,15 @@ def _faults_of(functions: list[tuple[str, bool]]) -> list[str]:
         faults.append("The function recoup_guard is not the one that this version makes.")
     if not may_insert:
         faults.append(
-            "The function recoup_guard may not insert into orphaned_schedules, or there is no such "
-            "table."
+            "The function recoup_guard may not insert into "
+            f"{table_name(OrphanedSchedule)}, or there is no such table."
         )
     return faults
 
 
 TRIGGERS_THERE = """
 SELECT tgname, tgenabled IN ('O', 'A') FROM pg_trigger
-WHERE tgrelid = to_regclass('public.scheduled_actions')
+WHERE tgrelid = to_regclass('public.' || %s::text)
   AND tgfoid = to_regprocedure('public.recoup_guard()')
 """
 # A definer who doesn't own the table needs the right to insert, and to bypass row level security.

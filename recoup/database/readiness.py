@@ -8,7 +8,13 @@ import time
 from threading import Lock
 
 from recoup.database.connection import FAILURES, database, is_postgres, release
-from recoup.database.models import MODELS, ScheduledAction, column_names, table_name
+from recoup.database.models import (
+    MODELS,
+    ScheduledAction,
+    TaskDeletion,
+    column_names,
+    table_name,
+)
 from recoup.database.rights import fetch_rows, find_refusals
 
 # How long a check without problems is valid; longer than the sweep's pause.
@@ -92,20 +98,22 @@ WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
 
 def _host_may_refuse() -> bool:
     """Whether the host has triggers or foreign keys that may stop a task's deletion."""
-    query = POSTGRES_TRIGGERS if is_postgres() else SQLITE_TRIGGERS
-    return bool(fetch_rows(query))
+    table = table_name(ScheduledAction)
+    if is_postgres():
+        return bool(fetch_rows(POSTGRES_TRIGGERS, table, table_name(TaskDeletion)))
+    return bool(fetch_rows(SQLITE_TRIGGERS, table))
 
 
 # A foreign key has triggers, too. Ours is that of the marks.
 POSTGRES_TRIGGERS = """
 SELECT 1 FROM pg_trigger
-WHERE tgrelid = 'scheduled_actions'::regclass AND tgtype & 8 <> 0
-  AND tgconstrrelid <> 'task_deletions'::regclass
+WHERE tgrelid = %s::regclass AND tgtype & 8 <> 0
+  AND tgconstrrelid <> %s::regclass
   AND tgenabled <> 'D' AND tgname NOT LIKE 'recoup%%'
 """
 SQLITE_TRIGGERS = """
 SELECT 1 FROM sqlite_master
-WHERE type = 'trigger' AND tbl_name = 'scheduled_actions' AND name NOT LIKE 'recoup%'
+WHERE type = 'trigger' AND tbl_name = ? AND name NOT LIKE 'recoup%'
 """
 
 

@@ -25,9 +25,10 @@ OWN: tuple[Any, ...] = OWN_MODELS
 
 def find_refusals() -> list[str]:
     """Return a sentence for each thing that the server would refuse the role."""
+    hidden = hidden_tables(*READ, *OWN)
     return [
         *(f"The role lacks {lack}." for lack in _lacking_rights()),
-        *(f"Row level security hides rows from this role in {t}." for t in _hidden_tables()),
+        *(f"Row level security hides rows from this role in {table}." for table in hidden),
         *_read_only(),
         *(f"The foreign key {name} forbids deleting tasks." for name in _forbidding_keys()),
     ]
@@ -55,8 +56,13 @@ ORDER BY name, wanted
 """
 
 
-def _hidden_tables() -> list[str]:
-    names = [table_name(model) for model in (*READ, *OWN)]
+def hidden_tables(*models: Any) -> list[str]:
+    """Return those of the tables in which row level security may hide rows from the role.
+
+    Raises:
+        peewee.PeeweeException: the database can't be asked.
+    """
+    names = [table_name(model) for model in models]
     rows = fetch_rows("SELECT t FROM unnest(%s::text[]) t WHERE row_security_active(t)", names)
     return [name for (name,) in rows]
 
@@ -71,12 +77,12 @@ def _read_only() -> list[str]:
 
 def _forbidding_keys() -> list[str]:
     """Return the host's foreign keys that keep a task from being deleted."""
-    return [name for (name,) in fetch_rows(FORBIDDING_KEYS)]
+    return [name for (name,) in fetch_rows(FORBIDDING_KEYS, table_name(ScheduledAction))]
 
 
 FORBIDDING_KEYS = """
 SELECT conname FROM pg_constraint
-WHERE contype = 'f' AND confrelid = 'scheduled_actions'::regclass AND confdeltype IN ('a', 'r')
+WHERE contype = 'f' AND confrelid = %s::regclass AND confdeltype IN ('a', 'r')
 """
 
 

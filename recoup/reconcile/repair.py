@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from recoup import log
-from recoup.database.connection import fetch, is_postgres, release
+from recoup.database.connection import is_postgres, release
 from recoup.database.models import ScheduledAction, TaskDeletion
+from recoup.database.rights import hidden_tables
 from recoup.reconcile.drift import Mismatch
 from recoup.trigger.inventory import ScheduleInventory
 from recoup.trigger.route import is_key_in_url
@@ -15,11 +16,9 @@ def rows_may_be_hidden() -> bool:
     """Return whether row level security may silently hide tasks or marks from our role."""
     if not is_postgres():
         return False
-    [(active,)] = fetch(
-        "SELECT row_security_active('scheduled_actions') OR row_security_active('task_deletions')"
-    )
+    hidden = hidden_tables(ScheduledAction, TaskDeletion)
     release()
-    return bool(active)
+    return bool(hidden)
 
 
 def delete_orphan(inventory: ScheduleInventory, schedule: Schedule) -> bool:

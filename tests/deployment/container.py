@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.pod import Pod
-from tests.server import REPOSITORY, STOP_SECONDS, Executed, Server
+from tests.server import REPOSITORY, STOP_SECONDS, Server
 
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text().splitlines()
 USER = "1000700000"
