@@ -2,6 +2,9 @@
 
 Every setting is one line of `Config`. `.env.example` and `docs/settings.md` describe them for
 people. A variable that is set but empty counts as unset.
+
+It uses nothing else of `recoup`. Begin with `Config`; `kinds.py` reads one value, and `mistakes.py`
+finds what can't be together.
 """
 
 import os

@@ -30,7 +30,7 @@ Answer = tuple[dict[str, Any], int] | tuple[dict[str, Any], int, dict[str, str]]
 
 # What a caller reads about a failure that is not the caller's own.
 FAILURES = {
-    DatabaseFailed: "The database did not answer; nothing was changed. Ask again.",
+    DatabaseFailed: "The database failed; nothing was changed. Ask again.",
     PrivyFailed: "The token could not be checked; nothing was changed. Ask again.",
     DeletionNotPossible: "Deletions are not possible now; nothing was changed.",
     DeletionRolledBack: "The schedule could not be cancelled; the task was kept.",

@@ -68,7 +68,7 @@ FAILED: dict[str, tuple[type[Exception], str]] = {
     "unfinished": (DeletionUnfinished, "interrupted: if it has begun, it will be completed"),
     "overloaded": (Overloaded, "refused: too many deletions are under way"),
     "notPossible": (DeletionNotPossible, "refused: the database would not let it be finished"),
-    "databaseFailed": (DatabaseFailed, "not begun: the database did not answer"),
+    "databaseFailed": (DatabaseFailed, "not begun: the database failed"),
     "tokenNotChecked": (PrivyFailed, "not begun: Privy did not answer"),
 }
 

@@ -33,7 +33,7 @@ NOT_LET_IN = (401, {"error": 401, "message": "Unauthorized"})
 ONE_OF_TWO = "Exactly one of x-api-key or Authorization must be provided"
 BEARER_REQUIRED = "Authorization header with Bearer token required"
 NOT_CHECKED = "The token could not be checked; nothing was changed. Ask again."
-DATABASE_FAILED = "The database did not answer; nothing was changed. Ask again."
+DATABASE_FAILED = "The database failed; nothing was changed. Ask again."
 
 
 @pytest.fixture(name="privy")

@@ -31,7 +31,7 @@ from tests.conftest import make_config
 CANARY = "postgresql://admin:hunter2@10.0.0.7"
 
 FAILED = {
-    DatabaseFailed: "The database did not answer; nothing was changed. Ask again.",
+    DatabaseFailed: "The database failed; nothing was changed. Ask again.",
     PrivyFailed: "The token could not be checked; nothing was changed. Ask again.",
     DeletionNotPossible: "Deletions are not possible now; nothing was changed.",
     DeletionInDoubt: (

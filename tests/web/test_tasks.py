@@ -22,7 +22,7 @@ INVALID_JSON = (400, {"status": "error", "missing_fields": [], "error": "Invalid
 UNAUTHORIZED = (401, {"error": 401, "message": "Unauthorized"})
 DENIED = (403, {"error": 403, "message": "Access denied to this task"})
 NOT_FOUND = (404, {"status": "error", "error": "Task not found"})
-DATABASE_FAILED = "The database did not answer; nothing was changed. Ask again."
+DATABASE_FAILED = "The database failed; nothing was changed. Ask again."
 
 
 @pytest.fixture(name="settings")
