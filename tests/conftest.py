@@ -25,18 +25,19 @@ HOST_SCHEMA = Path(__file__).with_name("host_schema.sql")
 DEADLINE_SECONDS = 2.0
 _numbers = count(1)
 
-# Thousands of tests are made and stay: to search them for garbage again and again took seconds of
-# each process.
-gc.disable()
-
 # A script's `make test &` ignores it, and so would the programs that the tests end by Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_finish():
-    """Collect garbage from here on, of what comes from here on."""
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Never search the thousands of tests for garbage, which takes each process a second."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
