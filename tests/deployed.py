@@ -5,9 +5,7 @@ with Deployed(tmp_path / "deployed", database_url) as server:
     server.reload()
 """
 
-import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 
@@ -48,10 +46,6 @@ class Deployed(Executed):
         given = {**self._settings, **settings}
         lines = [f"{name}={value}\n" for name, value in given.items() if value is not None]
         self.folder.joinpath(".env").write_text("".join(lines))
-
-    def reload(self) -> None:
-        """Send the signal that means reload."""
-        os.kill(self._master().pid, signal.SIGHUP)
 
     def knows(self, key: str) -> bool:
         """Whether it takes the key, whose hash it finds with the secret that it has."""

@@ -72,6 +72,6 @@ def _become(arguments: list[str], cwd: Path, env: dict[str, str], out: Path, err
     os.environ.update(env)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for path, number in ((out, 1), (err, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666), number)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
     sys.argv = ["gunicorn", *arguments]
     runpy.run_module("gunicorn", run_name="__main__", alter_sys=True)
