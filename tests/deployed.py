@@ -6,15 +6,14 @@ with Deployed(tmp_path / "deployed", database_url) as server:
 """
 
 import shutil
-import sys
 from pathlib import Path
 
-from tests.server import REPOSITORY, Executed
+from tests.server import REPOSITORY, Server
 
 NOBODY = "0d9a3c1e-6a83-4b8c-9d52-6f2c4e1a7b10"
 
 
-class Deployed(Executed):
+class Deployed(Server):
     """A server whose settings are in its `.env`, but for `WEB_CONCURRENCY`, which is 1."""
 
     def __init__(self, folder: Path, database_url: str, **settings: str) -> None:
@@ -34,9 +33,9 @@ class Deployed(Executed):
         host = self._settings.get("HOST", "127.0.0.1")
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
-    def command(self) -> list[str]:
-        """Return the command that is the server."""
-        return ["env", "--chdir", str(self.folder), sys.executable, "-m", "gunicorn"]
+    def arguments(self) -> list[str]:
+        """Return what gunicorn is started with: nothing, as all is in the folder."""
+        return []
 
     def write(self, **settings: str | None) -> None:
         """Write `.env`: the settings that it was made with, and instead what is given.

@@ -38,6 +38,9 @@ class Server:
     followed by `start`: the server comes back on the same port, its logs go on.
     """
 
+    folder = REPOSITORY
+    """Where it is started."""
+
     def __init__(self, database_url: str, **settings: str) -> None:
         self.port = free_port()
         self._environ = {
@@ -48,11 +51,11 @@ class Server:
             "WEB_CONCURRENCY": "2",
             **settings,
         }
-        self._folder = tempfile.TemporaryDirectory(prefix="recoup-server-")
+        self._files = tempfile.TemporaryDirectory(prefix="recoup-server-")
         # What a server that was killed leaves behind goes with this folder.
-        self._environ.setdefault("TMPDIR", self._folder.name)
-        self._out = Path(self._folder.name, "out.log")
-        self._err = Path(self._folder.name, "err.log")
+        self._environ.setdefault("TMPDIR", self._files.name)
+        self._out = Path(self._files.name, "out.log")
+        self._err = Path(self._files.name, "err.log")
         self._out.touch()
         self._err.touch()
         self._process: Forked | subprocess.Popen[bytes] | None = None
@@ -80,7 +83,8 @@ class Server:
 
     def run(self) -> "Forked | subprocess.Popen[bytes]":
         """Start the process that is the master, in a group of its own."""
-        return Forked(self.arguments(), REPOSITORY, self._environ, self._out, self._err)
+        streams = [os.devnull, str(self._out), str(self._err)]
+        return Forked(["gunicorn", *self.arguments()], self.folder, self._environ, streams)
 
     def arguments(self) -> list[str]:
         """Return what gunicorn is started with."""
@@ -133,7 +137,7 @@ class Server:
         if self._process:
             self.kill()
             assert_no_canary(self._out.read_text() + self.stderr(), "the server's log")
-        self._folder.cleanup()
+        self._files.cleanup()
 
     def log_lines(self) -> list[dict[str, Any]]:
         """Return the log: what all workers wrote so far to standard output, a JSON each line."""
@@ -180,7 +184,7 @@ class Executed(Server):
         with self._out.open("ab") as out, self._err.open("ab") as err:
             return subprocess.Popen(
                 self.command(),
-                cwd=REPOSITORY,
+                cwd=self.folder,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -58,14 +58,14 @@ class Piped(Executed):
 
     def command(self):
         """Return the command, with its outputs led there."""
-        path = f"{self._folder.name}/pipe"
+        path = f"{self._files.name}/pipe"
         os.mkfifo(path)
         self.pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         return ["sh", "-c", f"exec {shlex.join(super().command())} >{path} 2>&1"]
 
     def fill_pipe(self):
         """Have no room in it for another line."""
-        filler = os.open(f"{self._folder.name}/pipe", os.O_WRONLY)
+        filler = os.open(f"{self._files.name}/pipe", os.O_WRONLY)
         fill(filler)
         os.close(filler)
 

@@ -6,14 +6,15 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import requests
 import yaml
+from click.testing import CliRunner
 
 from recoup.app import create_app
+from recoup.commands.main import main
 from recoup.database.migrations import upgrade
 from recoup.demo.standin import Fault, StandIn
 from recoup.metrics import OUTCOMES, RECOVERIES, REFUSALS
@@ -107,8 +108,7 @@ def test_every_command_of_the_runbook_exists(command):
     """Its options too."""
     words = command.split()
     names = [word for word in words if not word.startswith("-")]
-    program = Path(sys.executable).with_name("recoup")
-    result = subprocess.run([program, *names, "--help"], capture_output=True, text=True, check=True)
+    result = CliRunner().invoke(main, [*names, "--help"])
     assert f"Usage: recoup {' '.join(names)}" in result.stdout
     assert all(option in result.stdout for option in words if option.startswith("-"))
 

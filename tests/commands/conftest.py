@@ -1,7 +1,5 @@
 """Fixtures that run commands: in this process, or in one of their own."""
 
-import os
-import subprocess
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -9,7 +7,7 @@ import pytest
 
 from recoup.commands.main import main
 from recoup.database.connection import connect, execute, release
-from tests.commands.programs import BIN, SECONDS
+from tests import forked
 from tests.conftest import close_database
 
 
@@ -24,37 +22,13 @@ def recoup(app):
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Start a program of ours in an empty folder, with no environment but what is given."""
-    started = []
-
-    def popen(*command, **environ):
-        process = subprocess.Popen(
-            [BIN / command[0], *command[1:]],
-            env={"PATH": os.defpath, **environ},
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield popen
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture
-def run(start):
-    """Run a program of ours to its end; return its exit code, stdout and stderr."""
+def run(tmp_path):
+    """Run a program of ours in an empty folder; return its exit code, stdout and stderr."""
 
     def finish(*command, **environ):
-        process = start(*command, **environ)
-        stdout, stderr = process.communicate(timeout=SECONDS)
+        code, stdout, stderr = forked.run(*command, cwd=tmp_path, **environ)
         assert "Traceback" not in stdout + stderr
-        return process.returncode, stdout, stderr
+        return code, stdout, stderr
 
     return finish
 

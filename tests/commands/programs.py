@@ -4,14 +4,11 @@ import json
 import os
 import pty
 import select
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-BIN = Path(sys.executable).parent
-RECOUP = str(BIN / "recoup")
-SECONDS = 60
+from tests.forked import SECONDS, Forked
+
 SECRETS = {"TRIGGER_SECRET_KEY": "tr_dev_standin", "PRIVY_PROJECT_SECRET": "secret-of-the-tests"}
 NOBODY = "0d9a3c1e-6a83-4b8c-9d52-6f2c4e1a7b10"
 
@@ -37,23 +34,19 @@ def converse(command, *steps, **environ):
     Return the exit code and all that was shown.
     """
     terminal, its_end = pty.openpty()
-    process = subprocess.Popen(
-        command,
-        env={"PATH": os.defpath, "TERM": "xterm", **environ},
-        preexec_fn=lambda: os.login_tty(its_end),  # so that Ctrl-C reaches it
-    )
-    os.close(its_end)
+    environ = {"PATH": os.defpath, "TERM": "xterm", **environ}
+    process = Forked(command, Path.cwd(), environ, [os.ttyname(its_end)] * 3)
     waiting, shown, seen, end = list(steps), b"", 0, time.monotonic() + SECONDS
-    try:
-        while time.monotonic() < end:
-            if select.select([terminal], [], [], 0.1)[0]:
-                shown += os.read(terminal, 4096)
-            if waiting and (at := shown.find(waiting[0][0], seen)) >= 0:
-                seen = at + len(waiting[0][0])
-                os.write(terminal, waiting.pop(0)[1])
-    except OSError:  # the other end is closed
-        pass
-    finally:
-        process.kill() if time.monotonic() >= end else None
-        os.close(terminal)
+    while time.monotonic() < end:
+        ended = process.poll() is not None
+        if select.select([terminal], [], [], 0 if ended else 0.05)[0]:
+            shown += os.read(terminal, 4096)
+        elif ended:
+            break
+        if waiting and (at := shown.find(waiting[0][0], seen)) >= 0:
+            seen = at + len(waiting[0][0])
+            os.write(terminal, waiting.pop(0)[1])
+    process.kill()
+    os.close(terminal)
+    os.close(its_end)
     return process.wait(), shown.decode()

@@ -4,6 +4,7 @@ Most tests run it in this process; those that could only fail in a process of it
 """
 
 import json
+import os
 import re
 import signal
 import socket
@@ -18,9 +19,10 @@ from recoup.app import create_app
 from recoup.commands.main import main
 from recoup.database.readiness import missing_from_schema
 from recoup.demo.standin import Fault
-from tests.commands.programs import NOBODY, SECONDS, SECRETS, error_line
+from tests.commands.programs import NOBODY, SECRETS, error_line
 from tests.conftest import close_database, make_config
 from tests.factories import select_row
+from tests.forked import SECONDS, Forked
 
 ROOT = Path(__file__).resolve().parents[2]
 WSGI = str(ROOT / "wsgi.py")
@@ -333,17 +335,18 @@ def test_a_bad_configuration_starts_nothing(run, command, tmp_path):
 # flask run
 
 
-def test_flask_run_serves(start, sqlite_url):
+def test_flask_run_serves(tmp_path, sqlite_url):
     """The development server runs the same app with the same settings."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = ("flask", "--app", WSGI, "run", "--port", str(port))
-    process = start(*command, DATABASE_URL=sqlite_url, **SECRETS)
+    environ = {"DATABASE_URL": sqlite_url, **SECRETS}
+    process = Forked(command, tmp_path, environ, [os.devnull] * 3)
     assert get(f"http://127.0.0.1:{port}/healthz", process).json()["status"] == "ok"
     assert get(f"http://127.0.0.1:{port}/readyz", process).status_code == 200
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=SECONDS)
+    process.wait()
 
 
 def get(url, process):

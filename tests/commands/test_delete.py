@@ -11,14 +11,7 @@ from recoup.database.connection import DatabaseFailed, release
 from recoup.database.models import ScheduledAction
 from recoup.demo.standin import Fault
 from recoup.trigger import inventory
-from tests.commands.programs import (
-    NOBODY,
-    RECOUP,
-    SECRETS,
-    converse,
-    error_line,
-    on_a_terminal,
-)
+from tests.commands.programs import NOBODY, SECRETS, converse, error_line, on_a_terminal
 
 
 @pytest.fixture(autouse=True)
@@ -250,7 +243,7 @@ def test_on_a_terminal_an_account_is_asked_about(world, standin, database_url, a
     """A table, a question whose answer is no unless told otherwise, and a bar."""
     account, ids = tasks(world, 3)
     environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
-    command = [RECOUP, "tasks", "delete", "--account", account]
+    command = ["recoup", "tasks", "delete", "--account", account]
     returned, shown = on_a_terminal(command, answer, **environ)
     assert returned == code, shown
     assert all(task_id in shown for task_id in ids)
@@ -265,7 +258,7 @@ def test_on_a_terminal_a_failure_is_told_once(world, standin, database_url):
     _, ids = tasks(world, 2)
     refuse(standin, ids[0])
     environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
-    code, shown = on_a_terminal([RECOUP, "tasks", "delete", *ids], b"", **environ)
+    code, shown = on_a_terminal(["recoup", "tasks", "delete", *ids], b"", **environ)
     assert code == 1, shown
     *_, failure, last = shown.splitlines()
     assert (shown.count(ids[0]), shown.count(ids[1])) == (1, 0)
@@ -277,7 +270,7 @@ def test_after_ctrl_c_the_last_line_adds_up(world, standin, database_url):
     """What was not tried is left, and may be tried later."""
     _, ids = tasks(world, 50)
     environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
-    code, shown = converse([RECOUP, "tasks", "delete", *ids], (b" 2/50", b"\x03"), **environ)
+    code, shown = converse(["recoup", "tasks", "delete", *ids], (b" 2/50", b"\x03"), **environ)
     assert (code, shown.splitlines()[-1]) == (1, "Aborted!")
     deleted, left = re.search(r"^(\d+) of 50 deleted, (\d+) left\.", shown, re.MULTILINE).groups()
     assert int(deleted) + int(left) == 50

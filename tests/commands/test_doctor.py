@@ -2,11 +2,7 @@
 
 import json
 import os
-import pty
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -20,13 +16,13 @@ from recoup.database.connection import connect, execute, release
 from recoup.database.expressions import clock_plus
 from recoup.database.models import OrphanedSchedule
 from recoup.demo.standin import Fault
-from tests.commands.programs import SECONDS
+from tests.commands.programs import converse
 from tests.conftest import close_database, make_config
 from tests.factories import World
+from tests.forked import Forked
 from tests.privy import APP_ID, verification_key
 from tests.sockets import encrypt, make_certificate
 
-RECOUP = Path(sys.executable).with_name("recoup")
 KEY = "tr_dev_standin"
 OURS = "table task_deletions, table orphaned_schedules, table orphan_collector"
 
@@ -457,19 +453,18 @@ def test_a_rehearsal_that_fails_is_told(doctor, sqlite_url, standin):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_rehearsal_that_is_ended_leaves_nothing(environ, sqlite_url, standin, number):
+def test_a_rehearsal_that_is_ended_leaves_nothing(environ, sqlite_url, standin, number, tmp_path):
     """By Ctrl-C, a container's stop, or a terminal's end."""
-    environ = {"PATH": os.environ["PATH"], "DATABASE_URL": sqlite_url, **environ}
-    process = subprocess.Popen(
-        [RECOUP, "doctor", "--rehearse"], env=environ, stdout=subprocess.PIPE, text=True
-    )
+    environ = {"DATABASE_URL": sqlite_url, **environ}
+    shown = tmp_path / "shown"
+    streams = [os.devnull, str(shown), os.devnull]
+    process = Forked(["recoup", "doctor", "--rehearse"], tmp_path, environ, streams)
     standin.fail(
         Fault("end", lambda exchange: (process.send_signal(number), exchange.wait(30))),
         method="DELETE",
     )
-    shown, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == 1
-    assert shown.splitlines()[-1].endswith("rehearsal: nothing is left")
+    assert process.wait() == 1
+    assert shown.read_text().splitlines()[-1].endswith("rehearsal: nothing is left")
     assert len(standin.requests) > 4
     assert standin.schedules == {}
 
@@ -498,14 +493,11 @@ def test_settings_that_are_wrong(doctor):
     }
 
 
-def test_colours_are_for_a_terminal(environ, sqlite_url, tmp_path):
+def test_colours_are_for_a_terminal(run, environ, sqlite_url):
     """A pipe gets plain text, a terminal gets colours around the verdict alone."""
-    environ = {"PATH": os.environ["PATH"], "DATABASE_URL": sqlite_url, **environ}
-    piped = subprocess.run([RECOUP, "doctor"], env=environ, capture_output=True, check=True)
-    ours, theirs = pty.openpty()
-    subprocess.run([RECOUP, "doctor"], env=environ, stdout=theirs, check=True)
-    shown = os.read(ours, 65536)
-    os.close(ours)
-    os.close(theirs)
-    assert b"\x1b" not in piped.stdout
-    assert b"\x1b[32mok    \x1b[0m  database: reachable and upgraded" in shown
+    environ = {"DATABASE_URL": sqlite_url, **environ}
+    _, piped, _ = run("recoup", "doctor", **environ)
+    _, shown = converse(["recoup", "doctor"], **environ)
+    assert "\x1b" not in piped
+    assert "database: reachable and upgraded" in piped
+    assert "\x1b[32mok    \x1b[0m  database: reachable and upgraded" in shown

@@ -1,32 +1,32 @@
 """The commands `recoup tasks reconcile` and `restore-schedules`: output, exit codes, and files."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from uuid import uuid4
 
 import peewee
 import pytest
 
+from recoup.app import create_app
 from recoup.commands.main import main
 from recoup.database.models import ScheduledAction
 from recoup.demo.standin import Fault
 from recoup.reconcile import drift as reconcile
 from recoup.trigger import inventory
-from tests.commands.programs import SECONDS, SECRETS, on_a_terminal
+from tests.commands.programs import SECRETS, on_a_terminal
+from tests.conftest import close_database, make_config
 from tests.factories import delete
 from tests.trigger.test_inventory import meanwhile
 
-# `recoup tasks` as a program that never sleeps: it would for 5 s before it looks at drift again.
-RECOUP_TASKS = [
-    sys.executable,
-    "-c",
-    "import time; time.sleep = lambda seconds: None\nfrom recoup.commands.main import main; main()",
-    "tasks",
-]
+# `recoup` as a program that never sleeps: it would for 5 s before it looks at drift again.
+SLEEPLESS = """
+import time
+time.sleep = lambda seconds: None
+from recoup.app import create_app
+from recoup.commands.main import main
+main()
+"""
 NO_DRIFT = {"orphans": [], "dead_tasks": [], "lost_ids": [], "duplicates": []}
 
 
@@ -77,16 +77,12 @@ def reported(result):
     return json.loads(result.stdout)
 
 
-def as_a_process(*args, **environ):
-    """Run `recoup tasks …` as a program; return its exit code, stdout and stderr."""
-    process = subprocess.run(
-        [*RECOUP_TASKS, *args],
-        env={"PATH": os.defpath, **environ},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    return process.returncode, process.stdout, process.stderr
+@pytest.fixture
+def sleepless(tmp_path):
+    """Return the path of `recoup` as a program that never sleeps."""
+    script = tmp_path / "sleepless"
+    script.write_text(SLEEPLESS)
+    return str(script)
 
 
 # recoup tasks reconcile
@@ -251,17 +247,13 @@ def test_a_database_that_lacks_nothing_and_fails_tells_nothing(recoup, account, 
 def test_a_database_that_is_down_tells_nothing(standin):
     """In one line, with the address and without the password."""
     standin.add(str(uuid4()))
-    environ = {
-        "DATABASE_URL": "postgresql://postgres:hidden@127.0.0.1:9/nowhere",
-        "TRIGGER_API_URL": standin.url,
-        **SECRETS,
-    }
-    code, stdout, stderr = as_a_process("reconcile", **environ)
-    assert (code, stdout) == (2, "")
-    (line,) = stderr.splitlines()
-    assert line.startswith("Error: the database failed: ")
+    url = "postgresql://postgres:hidden@127.0.0.1:9/nowhere"
+    app = create_app(make_config(url, TRIGGER_API_URL=standin.url))
+    line = error_line(app.test_cli_runner().invoke(main, ["tasks", "reconcile"]))
+    assert line.startswith("the database failed: ")
     assert line.endswith("; check DATABASE_URL")
     assert "hidden" not in line
+    close_database()
 
 
 def test_a_rate_limit_is_waited_for(recoup, standin, account):
@@ -538,10 +530,12 @@ def test_a_restore_that_fails_says_why(recoup, standin, account, orphan):
 
 
 @pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 1), (b"\n", 1)])
-def test_on_a_terminal_fix_asks(world, standin, account, orphan, database_url, answer, code):
+def test_on_a_terminal_fix_asks(
+    sleepless, world, standin, account, orphan, database_url, answer, code
+):
     """A bar, a table in colours, and a question whose answer is no unless told otherwise."""
     environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
-    command = [*RECOUP_TASKS, "reconcile", "--fix"]
+    command = [sleepless, "tasks", "reconcile", "--fix"]
     returned, shown = on_a_terminal(command, answer, **environ)
     assert returned == code, shown
     assert "Comparing" in shown
@@ -557,10 +551,12 @@ def test_on_a_terminal_fix_asks(world, standin, account, orphan, database_url, a
     assert "Traceback" not in shown
 
 
-def test_on_a_terminal_a_deletion_is_told_once(world, standin, account, orphan, database_url):
+def test_on_a_terminal_a_deletion_is_told_once(
+    sleepless, world, standin, account, orphan, database_url
+):
     """By the command; the log's line is for programs that collect standard error."""
     environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
-    command = [*RECOUP_TASKS, "reconcile", "--fix", "--yes"]
+    command = [sleepless, "tasks", "reconcile", "--fix", "--yes"]
     code, shown = on_a_terminal(command, b"", **environ)
     assert code == 0, shown
     _, after = shown.split("has the schedules")
@@ -569,11 +565,11 @@ def test_on_a_terminal_a_deletion_is_told_once(world, standin, account, orphan, 
 
 
 def test_without_a_terminal_the_log_is_alone_on_standard_error(
-    world, standin, account, orphan, database_url
+    run, sleepless, world, standin, account, orphan, database_url
 ):
     """What a person would read is on standard output."""
     environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
-    code, stdout, stderr = as_a_process("reconcile", "--fix", "--yes", **environ)
+    code, stdout, stderr = run(sleepless, "tasks", "reconcile", "--fix", "--yes", **environ)
     assert code == 0, stderr
     assert stdout.endswith(f"\n{orphan} deleted\nLeft: nothing.\n")
     (logged,) = [json.loads(line) for line in stderr.splitlines()]
@@ -584,10 +580,14 @@ def test_without_a_terminal_the_log_is_alone_on_standard_error(
     )
 
 
-def test_json_is_all_there_is_on_standard_output(world, standin, account, orphan, database_url):
+def test_json_is_all_there_is_on_standard_output(
+    run, sleepless, world, standin, account, orphan, database_url
+):
     """The log of what was fixed, and everything else, is on standard error."""
     environ = {"DATABASE_URL": database_url, "TRIGGER_API_URL": standin.url, **SECRETS}
-    code, stdout, stderr = as_a_process("reconcile", "--fix", "--yes", "--json", **environ)
+    code, stdout, stderr = run(
+        sleepless, "tasks", "reconcile", "--fix", "--yes", "--json", **environ
+    )
     assert code == 0, stderr
     assert list(json.loads(stdout)) == list(NO_DRIFT)
     logged = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]

@@ -3,12 +3,9 @@
 import os
 import re
 import sqlite3
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from itertools import count
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
@@ -20,10 +17,9 @@ from recoup.database.migrations import LOCK_KEY, upgrade
 from recoup.database.models import Account, ScheduledAction
 from recoup.database.readiness import missing_from_schema
 from tests.conftest import close_database, make_config
+from tests.forked import Forked
 from tests.waiting import wait_for
 
-RECOUP = Path(sys.executable).with_name("recoup")
-SECONDS = 60
 _numbers = count(1)
 
 FILL_HOST = """
@@ -118,25 +114,16 @@ def tables(host):
     return {row[0] for row in host.execute(query)}
 
 
-def run_four_at_once(url):
-    """Start four processes of `recoup db upgrade`; return their exit codes and stderr."""
+def run_four_at_once(url, folder):
+    """Run four processes of `recoup db upgrade`; return their exit codes and stderr."""
+    environ = {"DATABASE_URL": url, "TRIGGER_SECRET_KEY": "a", "PRIVY_PROJECT_SECRET": "b"}
+    errors = [folder / f"errors-{number}" for number in range(4)]
     processes = [
-        subprocess.Popen(
-            [RECOUP, "db", "upgrade"],
-            env={
-                "PATH": os.defpath,
-                "DATABASE_URL": url,
-                "TRIGGER_SECRET_KEY": "a",
-                "PRIVY_PROJECT_SECRET": "b",
-            },
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        for _ in range(4)
+        Forked(["recoup", "db", "upgrade"], folder, environ, [os.devnull, os.devnull, str(error)])
+        for error in errors
     ]
-    errors = [process.communicate(timeout=SECONDS)[1] for process in processes]
-    return [process.returncode for process in processes], errors
+    codes = [process.wait() for process in processes]
+    return codes, [error.read_text() for error in errors]
 
 
 # Postgres
@@ -213,9 +200,9 @@ def test_marks_survive_an_upgrade(host_url, upgraded):
     assert upgraded.execute("SELECT task_id FROM task_deletions").fetchall() == [(task_id,)]
 
 
-def test_four_upgrades_at_once_all_succeed_on_postgres(host_url, host):
+def test_four_upgrades_at_once_all_succeed_on_postgres(host_url, host, tmp_path):
     """Each machine of a deployment may run it."""
-    assert run_four_at_once(host_url) == ([0] * 4, [""] * 4)
+    assert run_four_at_once(host_url, tmp_path) == ([0] * 4, [""] * 4)
     assert "task_deletions" in tables(host)
 
 
@@ -424,9 +411,9 @@ def test_a_second_upgrade_of_sqlite_changes_nothing(new_url):
     assert schema(new_url) == before
 
 
-def test_four_upgrades_at_once_all_succeed_on_sqlite(new_url):
+def test_four_upgrades_at_once_all_succeed_on_sqlite(new_url, tmp_path):
     """The first makes the file, the others wait for it."""
-    assert run_four_at_once(new_url) == ([0] * 4, [""] * 4)
+    assert run_four_at_once(new_url, tmp_path) == ([0] * 4, [""] * 4)
     assert "task_deletions" in dict(schema(new_url))
 
 

@@ -4,11 +4,8 @@ Nothing in the service helps with this. Trigger.dev is held at the moment of the
 stand-in, the database at the moment of a write by a lock from outside, and then comes the kill.
 """
 
-import os
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +20,8 @@ from recoup.database.expressions import clock_plus
 from recoup.database.models import TaskDeletion
 from recoup.demo.standin import Fault
 from tests.conftest import close_database
-from tests.server import REPOSITORY, Server
+from tests.forked import run
+from tests.server import Server
 
 # Far longer than any step is held: only the kill ends it.
 DEADLINE_SECONDS = "30"
@@ -245,7 +243,7 @@ def test_after_the_cancel_a_living_server_completes_it_for_the_next_caller(stage
     assert server.delete(stage.task, stage.key).status_code == 404
 
 
-def test_after_the_cancel_the_command_completes_it(stage, config):
+def test_after_the_cancel_the_command_completes_it(tmp_path, stage, config):
     """`recoup tasks recover` completes it while no server runs at all."""
     stage.standin.fail(Fault.hang(600, act=True))
     server = stage.serve()
@@ -253,25 +251,14 @@ def test_after_the_cancel_the_command_completes_it(stage, config):
     wait_until(lambda: stage.standin.requests)
     server.kill()
     environ = {
-        "PATH": os.environ["PATH"],
         "DATABASE_URL": stage.database_url,
         "TRIGGER_API_URL": stage.standin.url,
         "TRIGGER_SECRET_KEY": config.trigger_secret_key,
         "PRIVY_PROJECT_SECRET": config.privy_project_secret,
     }
-    command = [
-        sys.executable,
-        "-c",
-        "from recoup.commands.main import main; main()",
-        "tasks",
-        "recover",
-    ]
 
     def recover():
-        ended = subprocess.run(
-            command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=False
-        )
-        return ended.returncode, ended.stdout
+        return run("recoup", "tasks", "recover", cwd=tmp_path, **environ)[:2]
 
     code, said = recover()
     assert (code, said.splitlines()[-1]) == (1, "0 settled, 1 left.")

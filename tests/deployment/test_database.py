@@ -1,10 +1,6 @@
 """The SQL of `docs/deployment.md`, in its order, on a database with the host's tables and roles."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,6 +9,7 @@ import requests
 from recoup.app import create_app
 from tests.conftest import close_database, make_config, make_host_database
 from tests.factories import World
+from tests.forked import run
 from tests.server import REPOSITORY, Server
 
 SECONDS = 60
@@ -93,16 +90,14 @@ def _host(postgres):
 def recoup(url, standin, *arguments):
     """Run a command as a process of its own, and return what it printed."""
     environ = {
-        "PATH": os.environ["PATH"],
         "DATABASE_URL": url,
         "TRIGGER_SECRET_KEY": "tr_dev_standin",
         "TRIGGER_API_URL": standin.url,
         "PRIVY_PROJECT_SECRET": "secret-of-the-tests",
     }
-    command = [Path(sys.executable).with_name("recoup"), *arguments]
-    result = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=SECONDS)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+    code, stdout, stderr = run("recoup", *arguments, cwd=REPOSITORY, **environ)
+    assert code == 0, stdout + stderr
+    return stdout
 
 
 def deploy(host, standin):
