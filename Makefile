@@ -21,7 +21,7 @@ run: .venv/run ## Serve on port 8000 (PORT=… for another); without TRIGGER_SEC
 	@exec $(BIN)/python -m recoup
 
 test: lint types ## Lint, types, and the whole suite on SQLite and Postgres; T=… for a part of it.
-	$(BIN)/python -m pytest $(or $(T),-n 6 --dist worksteal -m "not alone")
+	$(BIN)/python -m pytest $(or $(T),-n 8 --dist worksteal -m "not alone")
 	$(if $(T),,$(BIN)/python -m pytest -n 2 -m alone)
 
 lint: .venv/dev ## Style, likely bugs, and that imports go down only.
