@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -22,9 +21,9 @@ import requests
 from tests.canaries import assert_no_canary
 from tests.forked import Forked
 from tests.postgres import free_port
+from tests.waiting import wait_for
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-READY_SECONDS = 60
 STOP_SECONDS = 60
 # Longer than any answer may take; a request that comes to it has hung.
 ANSWER_SECONDS = 60
@@ -92,7 +91,7 @@ class Server:
 
     def wait_until_ready(self) -> None:
         """Wait until it answers and has all its workers."""
-        _wait(self._is_ready, READY_SECONDS, lambda: f"gunicorn did not start:\n{self.stderr()}")
+        wait_for(self._is_ready, self.stderr)
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers that are alive, the oldest first."""
@@ -110,7 +109,7 @@ class Server:
         """End a worker by SIGKILL, if it has not ended by itself; it is gone on return."""
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        _wait(lambda: not is_alive(pid), STOP_SECONDS, lambda: f"{pid} outlived a SIGKILL")
+        wait_for(lambda: not is_alive(pid))
 
     def kill(self) -> None:
         """End the master and all its workers at once by SIGKILL; they are gone on return."""
@@ -209,11 +208,3 @@ def is_alive(pid: int) -> bool:
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False
-
-
-def _wait(condition: Any, seconds: float, message: Any) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(message())
-        time.sleep(0.01)

@@ -25,6 +25,7 @@ from tests.conftest import close_database, make_config
 from tests.factories import World, delete
 from tests.pod import Pod, skip_without_pods
 from tests.server import Server
+from tests.waiting import wait_for
 
 SECONDS = 30
 
@@ -364,19 +365,11 @@ def test_totals_are_those_of_all_workers_and_survive_each_of_them(sqlite_url, st
             assert scrape_server(server)[deleted] == 10 * generation
             for pid in server.workers():
                 server.kill_worker(pid)
-                wait_until(server, lambda: len(server.workers()) == 2)
+                wait_for(lambda: len(server.workers()) == 2, server.stderr)
             samples = scrape_server(server)
             assert samples[deleted] == 10 * generation
             assert samples[("recoup_cancel_attempts_total", "200")] == 10 * generation
             assert samples[("recoup_requests_total", "/api/tasks", "200")] == 10 * generation
-
-
-def wait_until(server, true):
-    """Wait until *true* is."""
-    end = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < end, server.stderr()
-        time.sleep(0.01)
 
 
 HEALTH = ("recoup_requests_total", "/healthz", "200")
@@ -405,7 +398,7 @@ def test_places_are_those_of_the_workers_that_there_are(sqlite_url):
         standin.always(Fault.hang(SECONDS))
         for task in [world.task(owner) for _ in range(3)]:
             callers.submit(server.delete, task, key)
-        wait_until(server, lambda: scrape_server(server)[IN_USE] == 3)
+        wait_for(lambda: scrape_server(server)[IN_USE] == 3, server.stderr)
         assert scrape_server(server)[PLACES] == 6
         replace_all_workers(server)
         samples = scrape_server(server)
@@ -417,9 +410,9 @@ def test_a_reload_makes_no_place_more(sqlite_url):
     with Server(sqlite_url) as server:
         old, places = server.workers(), scrape_server(server)[PLACES]
         server.reload()
-        wait_until(server, lambda: not set(old) & set(server.workers()))
+        wait_for(lambda: not set(old) & set(server.workers()), server.stderr)
         server.wait_until_ready()
-        wait_until(server, lambda: scrape_server(server)[PLACES] == places)
+        wait_for(lambda: scrape_server(server)[PLACES] == places, server.stderr)
 
 
 def test_who_waits_for_a_connection_is_told(postgres_url, standin):
@@ -431,9 +424,7 @@ def test_who_waits_for_a_connection_is_told(postgres_url, standin):
     waiting = ("recoup_connections_waiting",)
     with ThreadPoolExecutor() as others:
         other = others.submit(lambda: (fetch("SELECT 1"), release()))
-        end = time.monotonic() + SECONDS
-        while counts.totals()[waiting] != 1:
-            assert time.monotonic() < end
+        wait_for(lambda: counts.totals()[waiting] == 1)
         release()
         other.result(SECONDS)
     assert read(app.test_client().get("/metrics").text)[waiting] == 0
@@ -470,7 +461,7 @@ def test_a_reload_loses_no_count(sqlite_url):
         old = server.workers()
         before = scrape_server(server)[HEALTH]
         server.reload()
-        wait_until(server, lambda: not set(old) & set(server.workers()))
+        wait_for(lambda: not set(old) & set(server.workers()), server.stderr)
         server.wait_until_ready()
         assert scrape_server(server)[HEALTH] >= before + 1
 

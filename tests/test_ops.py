@@ -246,7 +246,7 @@ def _prometheus(tmp_path_factory):
             Server(url, TRIGGER_API_URL=standin.url) as server,
             Prometheus(folder, server.url.removeprefix("http://")) as prometheus,
         ):
-            wait_for(lambda: prometheus.values("recoup_marks"), "the first scrape")
+            wait_for(lambda: prometheus.values("recoup_marks"))
             delete_all_ways(server, world, standin)
             close_database()
             yield prometheus
@@ -295,6 +295,6 @@ def test_a_real_prometheus_evaluates_the_alerts(prometheus):
         [group] = prometheus.get("rules")["groups"]
         return group["rules"] if all(rule["health"] == "ok" for rule in group["rules"]) else None
 
-    rules = wait_for(evaluated, "the rules")
+    rules = wait_for(evaluated)
     assert [rule["name"] for rule in rules] == list(RULES)
     assert all(rule["annotations"]["runbook_url"] for rule in rules)

@@ -3,8 +3,6 @@
 A worker is replaced after each, as one may be at night.
 """
 
-import time
-
 import pytest
 
 from recoup.app import create_app
@@ -12,6 +10,7 @@ from tests.conftest import close_database, make_config
 from tests.deployed import Deployed
 from tests.factories import World
 from tests.server import REPOSITORY
+from tests.waiting import wait_for
 
 SECONDS = 60
 WARNING = '"level": "warning"'
@@ -34,14 +33,6 @@ def server(tmp_path, sqlite_url):
     """A server that was started with the first secret."""
     with Deployed(tmp_path / "deployed", sqlite_url, PRIVY_PROJECT_SECRET=SECRETS[0]) as deployed:
         yield deployed
-
-
-def wait(condition):
-    """Wait until it holds."""
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def break_value(server):
@@ -116,7 +107,7 @@ def test_a_reload_that_cannot_be_done_changes_nothing(server, keys, spoil):
     old = server.workers()
     reason = spoil(server)
     server.reload()
-    wait(lambda: "Not reloaded" in server.stderr())
+    wait_for(lambda: "Not reloaded" in server.stderr())
     assert reason in server.stderr()
     assert server.workers() == old
     assert [server.knows(key) for key in keys] == [True, False]
@@ -130,7 +121,7 @@ def test_a_reload_serves_with_what_was_mended(server, keys):
     """As if the one that could not be done had never been asked for."""
     server.write(PRIVY_PROJECT_SECRET=None)
     server.reload()
-    wait(lambda: "Not reloaded" in server.stderr())
+    wait_for(lambda: "Not reloaded" in server.stderr())
     reload_with_the_second_secret(server)
     assert [server.knows(key) for key in keys] == [False, True]
     leave_out_a_secret(server)
@@ -143,7 +134,7 @@ def reload_with_the_second_secret(server):
     old = server.workers()
     server.write(PRIVY_PROJECT_SECRET=SECRETS[1])
     server.reload()
-    wait(lambda: server.serving() and not set(old) & set(server.workers()))
+    wait_for(lambda: server.serving() and not set(old) & set(server.workers()))
 
 
 @pytest.mark.parametrize("text", ["PRIVY_PROJECT_SECRET=half-edi", "", "A=\xff"])
@@ -162,7 +153,7 @@ def test_names_that_look_like_a_mistake_are_in_the_log(server):
         TRIGER_API_URL="http://x", TRIGGER_PROJECT_ID="proj_x", RECOUP_TEST_X="1", LANG="C"
     )
     server.reload()
-    wait(lambda: "TRIGGER_PROJECT_ID is not a setting of this service." in server.stderr())
+    wait_for(lambda: "TRIGGER_PROJECT_ID is not a setting of this service." in server.stderr())
     assert "TRIGER_API_URL is not a setting of this service; is TRIGGER_API_URL meant?" in (
         server.stderr()
     )

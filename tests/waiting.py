@@ -4,14 +4,17 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-SECONDS = 30
+SECONDS = 60
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T], what: str = "it") -> T:
-    """Return what *condition* returns, as soon as that is true; AssertionError after 30 s."""
+def wait_for(condition: Callable[[], T], said: Callable[[], str] = str) -> T:
+    """Return what *condition* returns, as soon as that is true.
+
+    AssertionError after 60 s, with what was *said* until then, for example in a log.
+    """
     end = time.monotonic() + SECONDS
     while not (value := condition()):
-        assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.02)
+        assert time.monotonic() < end, f"waited in vain; {said()}"
+        time.sleep(0.01)
     return value

@@ -429,14 +429,14 @@ def test_a_worker_that_dies_over_a_record(deleter, world, host, standin, task, d
     environ = {"TRIGGER_API_URL": standin.url, "TRIGGER_DEADLINE_SECONDS": "30"}
     close_database()
     with Server(database_url, **environ) as server:
-        wait_until(lambda: standin.requests)
+        wait_for(lambda: standin.requests)
         server.kill()
         assert records() == [task]
         make_due()
         execute("UPDATE orphan_collector SET lease_expires_at = ?", PAST)
         release()
         server.start()
-        wait_until(lambda: not records())
+        wait_for(lambda: not records())
     assert world.schedule_ids(task) == []
 
 
@@ -452,19 +452,12 @@ def test_a_worker_that_dies_under_a_mark_and_then_the_row_goes(
     with Server(database_url, **environ) as server:
         with ThreadPoolExecutor(1) as pool:
             pool.submit(server.delete, task, key)
-            wait_until(lambda: standin.requests)
+            wait_for(lambda: standin.requests)
             server.kill()
         drop(host, task)
         server.start()
-        wait_until(lambda: not records())
+        wait_for(lambda: not records())
     assert world.schedule_ids(task) == []
-
-
-def wait_until(condition):
-    end = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 # Numbers

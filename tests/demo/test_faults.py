@@ -2,21 +2,14 @@
 
 import socket
 import time
-from collections.abc import Callable
 
 import pytest
 import requests
 
 from recoup.demo.standin import Fault, StandIn
+from tests.waiting import wait_for
 
 TASK_ID = "0d9a3c1e-6a83-4b8c-9d52-6f2c4e1a7b10"
-
-
-def wait_until(is_so: Callable[[], object]) -> None:
-    ends = time.monotonic() + 10
-    while not is_so():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
 
 
 def test_queued_faults_are_used_up_one_a_matching_request(trigger, call):
@@ -87,7 +80,7 @@ def test_a_delay_acts_even_if_the_caller_has_gone(trigger, call):
     with pytest.raises(requests.ReadTimeout):
         call("DELETE", f"/{schedule_id}", timeout=0.05)
     assert schedule_id in trigger.schedules
-    wait_until(lambda: schedule_id not in trigger.schedules)
+    wait_for(lambda: schedule_id not in trigger.schedules)
 
 
 @pytest.mark.parametrize("act", [False, True])
@@ -152,7 +145,7 @@ def test_a_stop_ends_waits_and_open_connections_and_a_start_takes_the_same_port(
     trigger.always(Fault.hang(60))
     with socket.create_connection(address, 5) as idle, socket.create_connection(address, 5) as busy:
         busy.sendall(f"DELETE /api/v1/schedules/{schedule_id} HTTP/1.1\r\n\r\n".encode())
-        wait_until(lambda: trigger.requests)
+        wait_for(lambda: trigger.requests)
         trigger.stop()
         assert idle.recv(1) == busy.recv(1) == b""
     with pytest.raises(ConnectionRefusedError):

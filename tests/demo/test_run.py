@@ -10,7 +10,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pytest
 from recoup.demo.introduction import introduce
 from recoup.web.schemas import EXAMPLE_ID
 from tests.postgres import free_port
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.xdist_group("demo")
 
@@ -60,7 +60,7 @@ class Demo:
 
     def wait(self) -> "Demo":
         """Wait until it is introduced."""
-        wait_until(lambda: "Or paste" in self.text or self.process.poll() is not None)
+        wait_for(lambda: "Or paste" in self.text or self.process.poll() is not None)
         assert self.process.poll() is None, self.text
         return self
 
@@ -102,13 +102,6 @@ def run(line: str, shell: str = "sh") -> str:
     done = subprocess.run([shell, "-c", line], capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def wait_until(is_so: Callable[[], object]) -> None:
-    ends = time.monotonic() + SECONDS
-    while not is_so():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
 
 
 @pytest.fixture(name="demo", scope="module")
@@ -243,7 +236,7 @@ def test_a_lost_answer_is_a_doubt_that_settles(demo):
     run(failing(demo, "lost").replace("lost", "well"))
     assert make_doubts_old(demo) == 1
     recover(demo)
-    wait_until(lambda: make_doubts_old(demo) == 0)
+    wait_for(lambda: make_doubts_old(demo) == 0)
     assert " 404 " in run(line)
 
 
@@ -253,7 +246,7 @@ def test_a_row_deleted_by_hand_takes_its_schedule_along(demo):
     assert task_of(line) in schedules(demo)
     run(line)
     recover(demo)
-    wait_until(lambda: task_of(line) not in schedules(demo))
+    wait_for(lambda: task_of(line) not in schedules(demo))
 
 
 def test_the_operators_commands_work_beside_it(demo):
@@ -279,7 +272,7 @@ def test_nothing_is_left_when_it_is_ended(start, number):
     assert demo.left_over()
     demo.process.send_signal(number)
     assert demo.process.wait(SECONDS) == 0
-    wait_until(lambda: not demo.left_over())
+    wait_for(lambda: not demo.left_over())
 
 
 def test_nothing_lives_on_when_it_is_killed(start):
@@ -288,7 +281,7 @@ def test_nothing_lives_on_when_it_is_killed(start):
     assert len(demo.processes()) > 3
     demo.process.kill()
     demo.process.wait()
-    wait_until(lambda: not demo.left_over())
+    wait_for(lambda: not demo.left_over())
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", demo.port), timeout=SECONDS)
 

@@ -6,15 +6,14 @@ import queue
 import socket
 import subprocess
 import threading
-import time
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.postgres import free_port
+from tests.waiting import wait_for
 
 SNIPPET = Path(__file__).resolve().parents[2] / "ops" / "nginx.conf"
-START_SECONDS = 30
 # Of one worker, as each has idle connections of its own; and what it writes stays in its folder.
 MAIN = """
 {user}
@@ -52,21 +51,18 @@ def nginx(program, folder, recoup_port, existing_port):
     command = [program, "-p", folder, "-c", "main.conf", "-e", "error.log", "-g", "daemon off;"]
     process = subprocess.Popen(command)
     try:
-        _wait_for(port, process, folder)
+        wait_for(lambda: _listens(port) or process.poll() is not None)
+        assert process.poll() is None, (folder / "error.log").read_text()
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait()
 
 
-def _wait_for(port, process, folder):
-    end = time.monotonic() + START_SECONDS
-    while True:
-        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-            return
-        ended = process.poll() is not None or time.monotonic() > end
-        assert not ended, (folder / "error.log").read_text()
-        time.sleep(0.01)
+def _listens(port):
+    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """The two health checks: the process is up, and it can do its work."""
 
-import time
-
 import psycopg
 import pytest
 from psycopg import sql
@@ -11,6 +9,7 @@ from recoup.app import create_app
 from recoup.database import connection as db
 from recoup.database.connection import release
 from tests.conftest import close_database, make_config
+from tests.waiting import wait_for
 
 READY = (200, {"status": "ready"})
 UNREACHABLE = (503, {"status": "not ready", "problems": ["The database can't be reached."]})
@@ -139,10 +138,7 @@ def test_it_is_not_ready_while_the_server_is_away_and_ready_again_after(
     allow_connections(False)
     assert ready(client) == UNREACHABLE
     allow_connections(True)
-    deadline = time.monotonic() + 10
-    while ready(client) != READY:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: ready(client) == READY)
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import requests
 
 from tests.server import Executed
+from tests.waiting import wait_for
 
 SECONDS = 60
 SETTINGS = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "4", "DATABASE_POOL_SIZE": "1"}
@@ -36,21 +37,13 @@ def dial(server, stack, connections):
         stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
 
 
-def wait_until(true):
-    """Wait until *true* is."""
-    end = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_a_worker_that_can_open_no_more_files_pauses_and_goes_on(sqlite_url):
     """No worker is replaced, one line says why it pauses, and waiting clients are served."""
     with Executed(sqlite_url, **SETTINGS) as server:
         [worker] = server.workers()
         with limited(worker, count_files(worker) + 5), ExitStack() as stack:
             dial(server, stack, 10)
-            wait_until(lambda: REFUSED in server.stderr())
+            wait_for(lambda: REFUSED in server.stderr())
         assert requests.get(f"{server.url}/healthz", timeout=SECONDS).ok
         assert server.workers() == [worker]
         assert server.stderr().count(REFUSED) == 1
@@ -65,7 +58,7 @@ def test_a_worker_takes_no_more_connections_than_it_can_open_files(sqlite_url):
         [worker] = server.workers()
         before = count_files(worker)
         dial(server, stack, 100)
-        wait_until(lambda: count_files(worker) >= before + 50)
+        wait_for(lambda: count_files(worker) >= before + 50)
         time.sleep(0.5)  # for the others to be accepted too, if they were
         assert count_files(worker) < files
         assert REFUSED not in server.stderr()
