@@ -12,7 +12,6 @@ from tests.factories import World
 from tests.server import REPOSITORY
 from tests.waiting import wait_for
 
-SECONDS = 60
 WARNING = '"level": "warning"'
 SECRETS = ("first", "second")
 
