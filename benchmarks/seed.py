@@ -93,7 +93,7 @@ def switch_guard(url, on):
     elif on:
         upgrade()
     else:
-        database.execute_sql("DROP TRIGGER recoup_guard")
+        database.execute_sql("DROP TRIGGER IF EXISTS recoup_guard")
     _close()
 
 

@@ -1,6 +1,5 @@
 """Who is calling: an API key or a Privy access token, turned into an account."""
 
-import hashlib
 import hmac
 
 from recoup import log
@@ -51,7 +50,7 @@ class Authenticator:
 
     def hash_key(self, key: str) -> str:
         """Return what is stored for an API key: its HMAC-SHA256 in hex digits."""
-        return hmac.new(self._key_secret, key.encode(), hashlib.sha256).hexdigest()
+        return hmac.digest(self._key_secret, key.encode(), "sha256").hex()
 
     def _account_of_key(self, key: str) -> str:
         found = statements.find_key(self.hash_key(key))

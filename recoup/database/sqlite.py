@@ -15,7 +15,7 @@ from playhouse.pool import PooledSqliteDatabase
 from recoup.database import waits
 
 # SQLite's lock is held for about as long.
-POLL_SECONDS = 0.0005
+POLL_SECONDS = 0.0002
 PRAGMAS = {
     # The waiting is done by `_Cursor`.
     "busy_timeout": 0,
