@@ -171,7 +171,7 @@ def guard(standin, rounds=21, requests=400):
             server = Server(stack, SERVICE, url, standin, WEB_CONCURRENCY="1")
             ours, theirs = _Ours(server, url, requests), _Theirs(url)
             for name, measure in (
-                ("the service's, 1 / rate", ours.measure),
+                ("the service's request", ours.measure),
                 ("the service's, its last statement", ours.measure_last_statement),
                 ("one row", partial(theirs.measure, 1, 200)),
                 ("10,000 rows in a statement", partial(theirs.measure, 10_000, 1)),
