@@ -9,6 +9,7 @@ from enum import Enum
 from functools import partial
 from uuid import uuid4
 
+from recoup import log
 from recoup.database import statements
 from recoup.database.connection import AnswerLost, ConstraintFailed, DatabaseFailed
 from recoup.deletion.outcomes import DeletionUnfinished, TaskNotFound
@@ -65,6 +66,7 @@ def _place(mark: Mark, requested_by: str | None, lease_seconds: float) -> bool:
         raise TaskNotFound from None
     except AnswerLost as error:
         if not _was_removed(mark):
+            log.note(state="marked")
             raise DeletionUnfinished from error
         raise
 
