@@ -7,7 +7,10 @@ would cost a schedule and keep the row.
 import time
 from threading import Lock
 
-from recoup.database.connection import FAILURES, database, is_postgres, release
+import peewee
+
+from recoup.database.connection import FAILURES, DatabaseFailed, database, is_postgres, release
+from recoup.database.failures import explain
 from recoup.database.models import (
     MODELS,
     ScheduledAction,
@@ -27,7 +30,7 @@ class Readiness:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._problems: list[str] = []
+        self._problems = [UNREACHABLE]
         self._good_until = float("-inf")
         self._rehearse = False
 
@@ -36,16 +39,23 @@ class Readiness:
 
         If the database can't be reached, nothing new is known.
         """
-        problems = find_problems()
-        if problems != [UNREACHABLE]:
-            self._problems = problems
+        try:
+            problems = _look()
             self._rehearse = not problems and _host_may_refuse()
-        self._good_until = time.monotonic() + (0 if problems else GOOD_SECONDS)
-        release()
+            self._problems = problems
+            self._good_until = time.monotonic() + (0 if problems else GOOD_SECONDS)
+        except FAILURES:
+            self._good_until = float("-inf")
+        finally:
+            release()
         return self._problems
 
     def problems(self, task_id: str) -> list[str]:
-        """Return a sentence for each problem that stands against deleting this task."""
+        """Return a sentence for each problem that stands against deleting this task.
+
+        Raises:
+            DatabaseFailed: that can't be told now.
+        """
         if time.monotonic() > self._good_until:
             with self._lock:
                 if time.monotonic() > self._good_until:
@@ -58,12 +68,16 @@ class Readiness:
 def find_problems() -> list[str]:
     """Return a sentence for each problem that stands against every deletion."""
     try:
-        missing = missing_from_schema()
-        if missing:
-            return [f"The database lacks {', '.join(missing)}: run `recoup db upgrade`."]
-        return find_refusals() if is_postgres() else []
+        return _look()
     except FAILURES:
         return [UNREACHABLE]
+
+
+def _look() -> list[str]:
+    missing = missing_from_schema()
+    if missing:
+        return [f"The database lacks {', '.join(missing)}: run `recoup db upgrade`."]
+    return find_refusals() if is_postgres() else []
 
 
 def missing_from_schema() -> list[str]:
@@ -97,35 +111,56 @@ WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
 
 
 def _host_may_refuse() -> bool:
-    """Whether the host has triggers or foreign keys that may stop a task's deletion."""
-    table = table_name(ScheduledAction)
-    if is_postgres():
-        return bool(fetch_rows(POSTGRES_TRIGGERS, table, table_name(TaskDeletion)))
-    return bool(fetch_rows(SQLITE_TRIGGERS, table))
+    """Whether the host has triggers, rules or foreign keys that may stop a task's deletion."""
+    query = POSTGRES_OBSTACLES if is_postgres() else SQLITE_OBSTACLES
+    table, marks = table_name(ScheduledAction), table_name(TaskDeletion)
+    return bool(fetch_rows(query, table, marks, table))
 
 
 # A foreign key has triggers, too. Ours is that of the marks.
-POSTGRES_TRIGGERS = """
+POSTGRES_OBSTACLES = """
 SELECT 1 FROM pg_trigger
 WHERE tgrelid = %s::regclass AND tgtype & 8 <> 0
   AND tgconstrrelid <> %s::regclass
-  AND tgenabled <> 'D' AND tgname NOT LIKE 'recoup%%'
+  AND tgenabled <> 'D' AND tgname <> 'recoup_guard'
+UNION ALL SELECT 1 FROM pg_rewrite
+WHERE ev_class = %s::regclass AND ev_type = '4' AND ev_enabled <> 'D'
 """
-SQLITE_TRIGGERS = """
+SQLITE_OBSTACLES = """
 SELECT 1 FROM sqlite_master
-WHERE type = 'trigger' AND tbl_name = ? AND name NOT LIKE 'recoup%'
+WHERE type = 'trigger' AND tbl_name = ? AND name <> 'recoup_guard'
+UNION ALL SELECT 1 FROM sqlite_master AS other, pragma_foreign_key_list(other.name) AS key
+WHERE other.type = 'table' AND other.name <> ? AND key."table" = ?
 """
 
 
 def rehearse(task_id: str) -> str | None:
-    """Delete the row and take that back at once; return what stands against it, if anything."""
+    """Delete the row and take that back at once; return what stands against it, if anything.
+
+    Raises:
+        DatabaseFailed: that can't be told now.
+    """
     try:
-        with database.atomic() as transaction:
-            query = ScheduledAction.delete()  # type: ignore[misc]
-            gone = query.where(ScheduledAction.id == task_id).execute()
-            if is_postgres():
-                database.execute_sql("SET CONSTRAINTS ALL IMMEDIATE")  # as at a commit
-            transaction.rollback()
-    except FAILURES:
+        if _try_to_delete(task_id) or not _exists(task_id):
+            return None
+    except (peewee.IntegrityError, peewee.InternalError, peewee.ProgrammingError):
         return "The database refuses to delete this task."
-    return None if gone else "The database does not delete this task: a trigger keeps it."
+    except FAILURES as error:
+        release()
+        raise DatabaseFailed(explain(error)) from error
+    return "The database does not delete this task: a trigger or a rule keeps it."
+
+
+def _try_to_delete(task_id: str) -> bool:
+    with database.atomic() as transaction:
+        query = ScheduledAction.delete()  # type: ignore[misc]
+        gone = query.where(ScheduledAction.id == task_id).execute()
+        if is_postgres():
+            database.execute_sql("SET CONSTRAINTS ALL IMMEDIATE")  # as at a commit
+        transaction.rollback()
+    return bool(gone)
+
+
+def _exists(task_id: str) -> bool:
+    row = ScheduledAction
+    return bool(row.select(row.id).where(row.id == task_id).exists())

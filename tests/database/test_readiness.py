@@ -1,16 +1,19 @@
 """Whether the database would let a deletion be finished, checked before one begins."""
 
+import peewee
 import psycopg
 import pytest
 
 from recoup.app import create_app
-from recoup.database.connection import DatabaseFailed
+from recoup.database import readiness as readiness_module
+from recoup.database import waits
+from recoup.database.connection import DatabaseFailed, execute
 from recoup.database.readiness import UNREACHABLE, Readiness, find_problems
 from recoup.deletion.outcomes import DeletionNotPossible
 from recoup.deletion.sweep import sweep
 from tests.conftest import close_database, make_config
 from tests.deletion.test_staged import attempt
-from tests.factories import World, delete
+from tests.factories import World, connections_in_use, delete
 
 ROLE = "the_service"
 GRANTS = """
@@ -174,8 +177,23 @@ def test_a_host_trigger_is_tried_out_on_the_task_itself(world, role):
             "CREATE CONSTRAINT TRIGGER late AFTER DELETE ON scheduled_actions "
             "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late()",
         ],
+        [
+            "CREATE RULE soft AS ON DELETE TO scheduled_actions "
+            "DO INSTEAD UPDATE scheduled_actions SET enabled = false WHERE id = OLD.id",
+        ],
+        [
+            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$",
+            "CREATE TRIGGER recoup_keep BEFORE DELETE ON scheduled_actions "
+            "FOR EACH ROW EXECUTE FUNCTION keep()",
+        ],
     ],
-    ids=["a cascade that is forbidden", "a column that may not be null", "at the commit"],
+    ids=[
+        "a cascade that is forbidden",
+        "a column that may not be null",
+        "at the commit",
+        "a rule",
+        "a trigger with our prefix",
+    ],
 )
 def test_what_would_refuse_the_delete_of_this_row_is_tried_out(world, role, made):
     """By another way than a trigger that fires at once: it is found before the cancel, too."""
@@ -188,9 +206,88 @@ def test_a_database_that_cannot_be_reached_is_no_new_knowledge(world, postgres, 
     """The statements of the deletion themselves will say so."""
     readiness = Readiness()
     readiness.refresh()
-    monkeypatch.setattr("recoup.database.readiness.find_problems", lambda: [UNREACHABLE])
+    lose_the_connection(monkeypatch)
     readiness.refresh()
     assert readiness.problems(world.made_task) == []
+
+
+def lose_the_connection(monkeypatch, times=1000):
+    """Let the next looks fail, each after its first statement."""
+    look = readiness_module.find_refusals
+
+    def fail():
+        nonlocal times
+        times -= 1
+        if times < 0:
+            return look()
+        raise peewee.OperationalError("lost")
+
+    monkeypatch.setattr(readiness_module, "find_refusals", fail)
+
+
+def test_before_anything_is_known_nothing_is_begun(world, role, monkeypatch):
+    """A first look that fails is no look without problems."""
+    role("REVOKE DELETE ON scheduled_actions FROM {role}")
+    lose_the_connection(monkeypatch, times=1)
+    assert isinstance(attempt(world.deleter, world.made_task), DeletionNotPossible)
+    assert world.schedule_ids(world.made_task)
+    assert world.mark(world.made_task) is None
+
+
+def test_a_look_that_fails_gives_its_connection_back(world, monkeypatch):
+    """Also if that happens behind the first part."""
+
+    def fail():
+        raise peewee.OperationalError("lost")
+
+    monkeypatch.setattr(readiness_module, "_host_may_refuse", fail)
+    assert Readiness().refresh() == [UNREACHABLE]
+    assert connections_in_use() == 0
+
+
+HARMLESS = (
+    "CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN OLD; END$$",
+    "CREATE TRIGGER pass BEFORE DELETE ON scheduled_actions FOR EACH ROW EXECUTE FUNCTION pass()",
+)
+
+
+def test_a_row_that_another_deletes_meanwhile_is_not_found(world, role):
+    """No trigger has kept it."""
+    role(*HARMLESS)
+    role("DELETE FROM scheduled_actions")
+    assert Readiness().problems(world.made_task) == []
+
+
+def test_a_lock_that_is_not_granted_is_no_refusal(world, role, postgres_url, monkeypatch):
+    """The database fails now; the next request may be luckier."""
+    monkeypatch.setattr(waits, "WAIT_SECONDS", 1)
+    role(*HARMLESS)
+    with psycopg.connect(postgres_url) as other:
+        other.execute("SELECT FROM scheduled_actions FOR UPDATE")
+        assert isinstance(attempt(world.deleter, world.made_task), DatabaseFailed)
+    assert connections_in_use() == 0
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "CREATE TRIGGER recoup_keep BEFORE DELETE ON scheduled_actions "
+        "BEGIN SELECT RAISE(ABORT, 'no'); END",
+        "CREATE TRIGGER keep BEFORE DELETE ON scheduled_actions BEGIN SELECT RAISE(IGNORE); END",
+        "CREATE TABLE runs (task TEXT REFERENCES scheduled_actions (id))",
+    ],
+)
+def test_on_sqlite_the_delete_is_tried_out_too(sqlite_url, standin, made):
+    """Where a trigger of others, or a foreign key, might stop it."""
+    app = create_app(make_config(sqlite_url, TRIGGER_API_URL=standin.url))
+    world = World(app, standin)
+    task = world.task(world.account())
+    execute(made)
+    if "runs" in made:
+        execute("INSERT INTO runs VALUES (?)", task)
+    assert isinstance(attempt(app.extensions["recoup"].deleter, task), DeletionNotPossible)
+    assert world.schedule_ids(task)
+    assert world.mark(task) is None
 
 
 def test_rows_that_are_hidden_are_no_orphans(world, role):

@@ -82,6 +82,7 @@ class Player:
         deleter = Deleter(_SCHEDULES, DEADLINE_SECONDS)
         deleter.schedules._seen_at = deleter.readiness._good_until = float("inf")
         deleter.schedules._seen_at *= -1
+        deleter.readiness._problems = []
         try:
             with log.record("actor") as notes:
                 PROGRAMS[self.actor[0]](deleter)
