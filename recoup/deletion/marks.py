@@ -45,7 +45,10 @@ def acquire(task_id: str, requested_by: str | None, lease_seconds: float) -> Mar
     mark = Mark(task_id, Origin.PLACED)
     if _place(mark, requested_by, lease_seconds):
         return mark
-    return take_over(task_id, lease_seconds) or _take_over_doubtful(task_id, lease_seconds)
+    try:
+        return take_over(task_id, lease_seconds) or _take_over_doubtful(task_id, lease_seconds)
+    except AnswerLost as error:
+        raise _unfinished() from error
 
 
 def take_over(task_id: str, lease_seconds: float) -> Mark | None:
@@ -66,9 +69,13 @@ def _place(mark: Mark, requested_by: str | None, lease_seconds: float) -> bool:
         raise TaskNotFound from None
     except AnswerLost as error:
         if not _was_removed(mark):
-            log.note(state="marked")
-            raise DeletionUnfinished from error
+            raise _unfinished() from error
         raise
+
+
+def _unfinished() -> DeletionUnfinished:
+    log.note(state="marked")  # for all that is known
+    return DeletionUnfinished()
 
 
 def _was_removed(mark: Mark) -> bool:

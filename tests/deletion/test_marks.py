@@ -10,6 +10,7 @@ import pytest
 
 from recoup import log
 from recoup.app import create_app
+from recoup.database import statements
 from recoup.database.connection import AnswerLost, execute, fetch
 from recoup.deletion import marks
 from recoup.deletion.outcomes import DeletionUnfinished, TaskNotFound
@@ -66,6 +67,26 @@ def test_a_mark_that_cannot_be_looked_at_may_stand(proxy, task):
     """The database is gone together with its answer; the line of the request says so."""
     fetch("SELECT 1")
     proxy.close()
+    with suppress(DeletionUnfinished), log.record("request") as notes:
+        marks.acquire(task, None, LEASE)
+    assert notes["state"] == "marked"
+    assert notes["error"].startswith("DeletionUnfinished: ")
+
+
+@pytest.mark.parametrize("change", ["take_over_mark", "take_over_doubt"])
+def test_a_mark_whose_takeover_was_not_answered_goes_forward(
+    proxy, world, task, monkeypatch, change
+):
+    """It may be ours and no longer in doubt, so nobody is told that nothing was changed."""
+    world.place_mark(task, lease_seconds=60)
+    execute("UPDATE task_deletions SET doubtful_since = requested_at")
+    run = getattr(statements, change)
+
+    def unanswered(*args):
+        proxy.silence()
+        return run(*args)
+
+    monkeypatch.setattr(statements, change, unanswered)
     with suppress(DeletionUnfinished), log.record("request") as notes:
         marks.acquire(task, None, LEASE)
     assert notes["state"] == "marked"
