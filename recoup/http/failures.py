@@ -50,4 +50,9 @@ def why_untrusted(error: requests.RequestException) -> str | None:
 
 def _cause(error: requests.RequestException) -> object:
     cause = error.args[0] if error.args else None
-    return getattr(cause, "reason", cause)
+    cause = getattr(cause, "reason", cause)
+    if isinstance(cause, urllib3.exceptions.ProxyError):
+        # urllib3 blames the proxy, too, for a connection that broke off after the request.
+        broken = isinstance(cause.original_error, ConnectionError)
+        return cause.original_error if broken else cause
+    return cause
