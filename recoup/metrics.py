@@ -36,7 +36,7 @@ _COUNTERS = {
         ["route", "status"],
     ),
     "recoup_cancel_attempts": (
-        "Calls to Trigger.dev to cancel a schedule, by the status of its answer.",
+        "Calls to Trigger.dev for a deletion, look-ups too, by the status of the answer.",
         ["status"],
     ),
     "recoup_schedules_missing": (

@@ -163,7 +163,7 @@ class TestRequestLine:
 
     def test_what_trigger_dev_says_is_in_the_line_and_in_no_answer(self, client, world, lines):
         """It is for the operator alone, in one line, without a key that it might quote."""
-        said = "Transaction failed:\n\x1b[31m write conflict of tr_prod_4f1e2d3c.\u202e" + "x" * 999
+        said = "Transaction failed:\n\x1b[31m write conflict of tr_prod_4f1-2d3c.\u202e" + "x" * 999
         world.standin.fail(Fault.status(403, json.dumps({"error": said}).encode()))
         owner = world.account()
         answer = delete(client, world.task(owner), world.key(owner))

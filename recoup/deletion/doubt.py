@@ -13,6 +13,7 @@ from recoup.deletion import marks
 from recoup.deletion.marks import Mark, Origin
 from recoup.deletion.outcomes import DeletionInDoubt
 from recoup.deletion.scope import note_request
+from recoup.deletion.settling import note_report
 from recoup.deletion.staged import Deleter, MarkLost
 from recoup.trigger.cancellation import CancelFailed
 
@@ -40,7 +41,8 @@ def settle(deleter: Deleter, task_id: str) -> None:
     try:
         whole = deleter.schedules.has_schedule(cancellation)
     except CancelFailed as error:
-        log.note(state="in doubt", reason=cancellation.report.reason)
+        note_report(cancellation.report, cancellation.report.reason)
+        log.note(state="in doubt")
         raise DeletionInDoubt(cancellation.report.reason) from error
     if whole:
         return log.note(state="kept" if marks.remove(mark) else "overtaken")

@@ -17,6 +17,7 @@ from uuid import uuid4
 from recoup import log
 from recoup.database import orphans, statements
 from recoup.database.connection import release
+from recoup.database.orphan_queries import LONGEST_PAUSE_SECONDS
 from recoup.database.orphans import Orphan
 from recoup.deletion.outcomes import OrphanWaiting
 from recoup.deletion.settling import Settled, note_report, try_one
@@ -26,7 +27,6 @@ from recoup.trigger.inventory import SECONDS_BETWEEN_REQUESTS
 
 # The pause after a failed try; it doubles each time.
 FIRST_PAUSE_SECONDS = 30
-LONGEST_PAUSE_SECONDS = 3600
 # After this many failures in a row Trigger.dev is not well. The others are left for later.
 MOST_FAILURES = 5
 

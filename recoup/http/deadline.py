@@ -97,7 +97,7 @@ class _HTTPConnection(urllib3.connection.HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         """Share the timeout among a host's addresses; urllib3 would give all of it to each."""
-        deadline = Deadline(self.timeout or CONNECT_SECONDS)
+        deadline = self._connect_by = Deadline(self.timeout or CONNECT_SECONDS)
         try:
             addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
@@ -110,6 +110,11 @@ class _HTTPConnection(urllib3.connection.HTTPConnection):
 
 
 class _HTTPSConnection(_HTTPConnection, urllib3.connection.HTTPSConnection):
+    def _tunnel(self) -> None:
+        """Leave the TLS handshake what the proxy has left of the time for connecting."""
+        super()._tunnel()
+        self.sock.settimeout(max(self._connect_by.left(), SHORTEST_SECONDS))
+
     def connect(self) -> None:
         """Connect; a TLS handshake that hangs or is cut off counts as no connection."""
         try:

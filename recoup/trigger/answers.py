@@ -22,7 +22,7 @@ RETRIED = (408, 409, 429)
 # How much of an error's text is shown.
 MOST_CHARACTERS = 200
 # A secret key, in case an error quotes one.
-SECRET_KEY = re.compile(r"\btr_[a-z]+_\w+")
+SECRET_KEY = re.compile(r"\btr_[a-z]+_[\w-]+")
 
 
 class Verdict(Enum):

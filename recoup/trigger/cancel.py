@@ -88,7 +88,11 @@ class TriggerSchedules(SchedulesRoute):
     def _prove_key(self, cancellation: Cancellation) -> None:
         if time.monotonic() - self._seen_at < PROOF_SECONDS:
             return
-        others = cancellation.others()
+        try:
+            others = [other for other in cancellation.others() if SCHEDULE_ID.fullmatch(other)]
+        except CancelFailed as error:
+            cancellation.report.reason = str(error)
+            raise
         if any(self._look_up(other, cancellation) for other in others):
             return
         cancellation.report.unproven = True

@@ -137,7 +137,7 @@ class Rehearsal(SchedulesRoute):
         return Differs(step)
 
     def _clear(self, begun: _Begun) -> None:
-        """Delete what may exist until it is gone; return whether it is."""
+        """Delete what may exist until it is gone, and tell whether it is."""
         gone = False
         try:
             gone = self._delete(begun)

@@ -277,6 +277,24 @@ def test_a_late_byte_buys_no_more_time(call):
         assert time.monotonic() - started < 2.5 + GRACE
 
 
+def test_a_slow_tunnel_leaves_the_encryption_less_time():
+    """Both are part of the call, and of its seconds."""
+
+    def tunnel_late(connection):
+        connection.recv(65536)
+        time.sleep(1.8)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while connection.recv(65536):
+            pass  # and never encrypt
+
+    with talker(tunnel_late) as (host, port):
+        client = Client("https://trigger.test", proxy_url=f"http://{host}:{port}")
+        started = time.monotonic()
+        with pytest.raises(requests.ConnectionError):
+            client.send("DELETE", PATH, 2)
+        assert time.monotonic() - started < 2 + GRACE
+
+
 def test_an_encrypted_call_is_answered(tls_standin, call, certificate):
     """All this holds for https too, with a certificate that is trusted."""
     url = tls_standin.url.replace("http:", "https:")

@@ -213,6 +213,24 @@ def test_without_another_task_a_404_is_believed_and_told(standin, cancel):
     assert (report.missing, report.unproven) == (True, True)
 
 
+def test_what_is_no_schedules_id_is_no_other_schedule(standin, cancel):
+    """It is not asked about, so it says nothing of the key."""
+    report = cancel("sched_gone", others=["pending", ""])
+    assert (report.missing, report.unproven) == (True, True)
+
+
+def test_why_others_could_not_be_looked_for_is_the_reason(schedules):
+    """The answer before that was only a 404."""
+
+    def fail():
+        raise CancelFailed("the database is away")
+
+    cancelling = Cancellation(TASK_ID, "sched_gone", Deadline(2), fail)
+    with pytest.raises(CancelFailed):
+        schedules.cancel(cancelling)
+    assert cancelling.report.reason == "the database is away"
+
+
 def test_a_404_is_always_believed_where_the_operator_says_so(standin):
     """The schedules may be in a project that was given up."""
     schedules = TriggerSchedules(standin.url, standin.secret_key, trust_missing=True)
@@ -721,6 +739,34 @@ def test_a_proxy_that_refuses_the_tunnel_leaves_no_doubt():
         schedules = TriggerSchedules("https://trigger.test", "k", proxy_url=f"http://{host}:{port}")
         report = fail_at(schedules, "sched_x", seconds=0.5)
     assert not report.in_doubt
+
+
+@pytest.mark.parametrize("fault", [Fault.close(), Fault.reset()], ids=str)
+def test_a_proxy_that_loses_the_answer_leaves_doubt(standin, fault):
+    """It may have passed the request on, and Trigger.dev may have acted."""
+    schedules = TriggerSchedules("http://trigger.test", "key", proxy_url=standin.url)
+    standin.fail(fault)
+    standin.always(Fault.status(401))
+    assert fail_at(schedules, "sched_x").in_doubt
+
+
+def test_a_tunnel_that_breaks_after_the_request_leaves_doubt(tmp_path):
+    """The proxy saw nothing of it but bytes."""
+    certificate = make_certificate(tmp_path)
+    context = server_context(certificate)
+
+    def pass_on(connection):
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        with context.wrap_socket(connection, server_side=True) as encrypted:
+            encrypted.recv(65536)
+
+    with talker(pass_on) as (host, port):
+        proxy = {"proxy_url": f"http://{host}:{port}", "ca_bundle": str(certificate)}
+        schedules = TriggerSchedules("https://127.0.0.1", "k", **proxy)
+        report = fail_at(schedules, "sched_x", seconds=0.5)
+    assert report.in_doubt
+    assert "broke off" in report.reason
 
 
 @pytest.mark.parametrize(
