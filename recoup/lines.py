@@ -33,6 +33,7 @@ class LineHandler(logging.Handler):
         self._room = select.poll()
         self._room.register(self._file, select.POLLOUT)
         self._dropped = 0
+        self._torn = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, or drop it."""
@@ -68,24 +69,29 @@ class LineHandler(logging.Handler):
         return f"{self.format(record)}\n".encode(errors="backslashreplace")
 
     def _put(self, line: bytes, patience: float) -> bool:
+        # A full disk may have cut the last line off, which is counted as dropped.
+        data = b"\n" + line if self._torn else line
         try:
-            written = self._file.write(line)
+            written = self._file.write(data)
         except (OSError, ValueError):
             return False  # the reader is gone, the disk is full, or this is closed
         if written is None and patience and self._room.poll(patience * 1000):
             return self._put(line, 0)
-        return written is not None
+        if written:
+            self._torn = written < len(data)
+        return written == len(data)
 
 
 def _open_again(descriptor: int) -> int:
-    """Return our own descriptor of the file, on which a write to a pipe or a socket never waits."""
+    """Return our own descriptor of the file, on which no write waits for a reader."""
     mode = os.fstat(descriptor).st_mode
-    if stat.S_ISFIFO(mode):
+    if stat.S_ISFIFO(mode) or os.isatty(descriptor):
         with suppress(OSError, AttributeError):
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         with suppress(OSError):  # it belongs to another user, or this isn't Linux
             # Other processes that use it may still wait.
-            return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK)
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
+            return os.open(f"/proc/self/fd/{descriptor}", flags)
     if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
         os.set_blocking(descriptor, False)
     return os.dup(descriptor)

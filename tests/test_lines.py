@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import pty
+import resource
 import shlex
 import socket
 import subprocess
@@ -186,6 +188,35 @@ def test_others_who_have_the_pipe_write_as_before(pipe):
     """A shell, say: its own writes must not begin to fail."""
     with logging_to(pipe[1]):
         assert os.get_blocking(pipe[1])
+
+
+def test_a_terminal_that_nobody_reads_holds_up_nobody():
+    """As after Ctrl-S, or with `docker run -t`."""
+    ours, theirs = pty.openpty()
+    with logging_to(theirs) as logger:
+        for _ in range(1000):
+            logger.info("much more than it takes")
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_line_that_a_full_disk_cuts_off_spoils_no_other(tmp_path):
+    """It is counted as dropped, and the next begins on a line of its own."""
+    path = tmp_path / "log"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with path.open("wb") as file, logging_to(file.fileno()) as logger:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (250, hard))  # as a disk with 250 bytes left
+        try:
+            for _ in range(4):
+                logger.info("x" * 50)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        logger.info("read")
+    first, second, _, *lines = path.read_text().splitlines()
+    assert json.loads(first)
+    assert json.loads(second)
+    lines = [json.loads(line) for line in lines]
+    assert [(line["event"], line.get("lines")) for line in lines] == [(GAP, 2), ("read", None)]
 
 
 SCRIPT = """
