@@ -26,6 +26,15 @@ def clock_plus(seconds: Any) -> peewee.Node:
     return fn.strftime(_INSTANT, _NOW, peewee.Expression(seconds, "||", SQL("' seconds'")))
 
 
+def is_past(moment: Any, longest: float) -> peewee.Expression:
+    """Whether an instant of ours has passed. It is never further ahead than `longest` seconds.
+
+    On SQLite, one that is further ahead was written before the machine's clock was set back.
+    """
+    over: peewee.Expression = moment <= clock()
+    return over if is_postgres() else over | (moment > clock_plus(longest))
+
+
 def instant(value: peewee.ColumnBase) -> peewee.ColumnBase:
     """An instant that another program may have written, in a form that can be compared.
 

@@ -7,7 +7,7 @@ from peewee import Node, fn
 
 from recoup.database.built import Statement
 from recoup.database.connection import is_postgres
-from recoup.database.expressions import clock, clock_plus, instant
+from recoup.database.expressions import clock, clock_plus, instant, is_past
 from recoup.database.models import TaskDeletion
 
 # Longer than any lease, which is the deadline (60 seconds at most) and a margin of 15.
@@ -32,15 +32,11 @@ def place_mark(
 def has_expired() -> peewee.Expression:
     """Whether a mark may be taken over, as an expression.
 
-    SQLite's clock is the machine's, and may be set back. A lease that ends further ahead than any
-    lease can was given before that. It counts as over; otherwise the mark would stand until the
-    clock is there again. If the owner still works, this is as safe as any lease that has run out:
-    see `recoup.deletion.staged`.
+    On SQLite a lease from before the clock was set back counts as over, too; otherwise the mark
+    would stand until the clock is there again. If the owner still works, this is as safe as any
+    lease that has run out: see `recoup.deletion.staged`.
     """
-    over: peewee.Expression = TaskDeletion.lease_expires_at <= clock()
-    if is_postgres():
-        return over
-    return over | (TaskDeletion.lease_expires_at > clock_plus(LONGEST_LEASE_SECONDS))
+    return is_past(TaskDeletion.lease_expires_at, LONGEST_LEASE_SECONDS)
 
 
 def is_doubtful() -> peewee.Expression:
@@ -107,8 +103,13 @@ def old_doubts(age_seconds: Node, limit: Node) -> peewee.BaseQuery:
 
 
 def _is_old_doubt(age_seconds: Node) -> peewee.Expression:
-    """Whether a doubt is that old and nobody looks at it; `age_seconds` is below zero."""
+    """Whether a doubt is that old and nobody looks at it; `age_seconds` is below zero.
+
+    On SQLite also one that began ahead of now: the clock was set back, and nobody knows its age.
+    """
     old: peewee.Expression = TaskDeletion.doubtful_since <= clock_plus(age_seconds)
+    if not is_postgres():
+        old |= TaskDeletion.doubtful_since > clock()
     return old & has_expired()
 
 

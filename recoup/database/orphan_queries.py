@@ -1,28 +1,17 @@
 """The queries of the guard's collection; `queries.py` has those of a deletion."""
 
-from typing import Any
 
 import peewee
 from peewee import Node, fn
 
 from recoup.database.built import Statement
-from recoup.database.connection import is_postgres
-from recoup.database.expressions import clock, clock_plus, instant, is_same
+from recoup.database.expressions import clock, clock_plus, instant, is_past, is_same
 from recoup.database.mark_queries import LONGEST_LEASE_SECONDS
 from recoup.database.models import OrphanCollector, OrphanedSchedule
 
 # The only row of `orphan_collector`.
 THE_COLLECTOR = 1
 LONGEST_PAUSE_SECONDS = 3600
-
-
-def _is_past(moment: Any, longest: float) -> peewee.Expression:
-    """Whether an instant of ours has passed. It is never further ahead than `longest` seconds.
-
-    On SQLite, one that is further ahead was written before the machine's clock was set back.
-    """
-    over: peewee.Expression = moment <= clock()
-    return over if is_postgres() else over | (moment > clock_plus(longest))
 
 
 @Statement
@@ -55,7 +44,7 @@ def due_orphans(limit: Node) -> peewee.BaseQuery:
             record.orphaned_at,
             clock(),
         )
-        .where(_is_past(record.due_at, LONGEST_PAUSE_SECONDS))
+        .where(is_past(record.due_at, LONGEST_PAUSE_SECONDS))
         .order_by(instant(record.due_at), record.id)
         .limit(limit)
     )
@@ -105,7 +94,7 @@ def count_orphans() -> peewee.BaseQuery:
 @Statement
 def hold_collection(token: Node, lease_seconds: Node) -> peewee.BaseQuery:
     collector, lease = OrphanCollector, clock_plus(lease_seconds)
-    free = _is_past(collector.lease_expires_at, LONGEST_LEASE_SECONDS)
+    free = is_past(collector.lease_expires_at, LONGEST_LEASE_SECONDS)
     claim = collector.insert(id=THE_COLLECTOR, token=token, lease_expires_at=lease)
     return claim.on_conflict(
         conflict_target=[collector.id],

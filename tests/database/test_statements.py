@@ -283,6 +283,14 @@ def test_a_clock_that_was_set_back_keeps_no_mark_on_sqlite(seconds):
     assert not take_over(task)
 
 
+def test_a_clock_that_was_set_back_keeps_no_doubt_on_sqlite():
+    """A doubt from later than now is looked at; nobody knows how old it is."""
+    task = make_mark(-1)
+    TaskDeletion.update(doubtful_since=clock_plus(HOUR)).execute()
+    assert statements.old_doubts(60, 10) == ([] if is_postgres() else [task])
+    assert statements.claim_doubt(task, task, 60, 60) is not is_postgres()
+
+
 def test_the_longest_lease_is_not_over():
     """The longest deadline that can be set, and the margin."""
     assert not take_over(make_mark(60 + 15))
