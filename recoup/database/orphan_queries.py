@@ -1,6 +1,5 @@
 """The queries of the guard's collection; `queries.py` has those of a deletion."""
 
-
 import peewee
 from peewee import Node, fn
 

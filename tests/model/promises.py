@@ -41,13 +41,22 @@ def judge(node: Node, state: State) -> None:
             raise Broken("1: deleted, and a schedule is alive")
     if node.outcome == "TaskNotFound" and row:
         raise Broken("4: not found, and the row is there")
-    changed = any(by == node.actor for _, by in state.killed)
-    if (node.outcome in NOTHING_CHANGED or node.state == "kept") and asked and changed:
-        raise Broken(f"2: {node.outcome}, and this call has cancelled a schedule")
+    if asked:
+        _check_unchanged(node, state)
     unknown = callable(node.seen[-1].value) or any(seen.value is AnswerLost for seen in node.seen)
     may_be_marked = mark or state.late or unknown
     if node.outcome == "DeletionUnfinished" and row and not may_be_marked:
         raise Broken("2: to be completed later, and there is no mark")
+
+
+def _check_unchanged(node: Node, state: State) -> None:
+    changed = any(by == node.actor for _, by in state.killed)
+    if (node.outcome in NOTHING_CHANGED or node.state == "kept") and changed:
+        raise Broken(f"2: {node.outcome}, and this call has cancelled a schedule")
+    mark = state.tables.mark
+    ours = mark and mark.token.startswith(f"{node.actor}/")
+    if node.outcome in NOTHING_CHANGED and ours and not mark.doubt:
+        raise Broken(f"2: {node.outcome}, and the mark is this call's")
 
 
 def check_settled(state: State) -> None:

@@ -7,6 +7,7 @@ from peewee import Node, fn
 
 from recoup.database import mark_queries, orphans, queries
 from recoup.database.built import Statement
+from recoup.database.connection import AnswerLost
 from recoup.database.expressions import clock_plus
 from recoup.database.models import ScheduledAction, TaskDeletion
 from recoup.deletion import doubt, guard, marks
@@ -146,6 +147,10 @@ BUGS = {
     "a later round forgets a doubt": (
         Scope("d", ("names_a_new_schedule",), faults=2),
         (TriggerSchedules, "cancel", forget_the_doubt(TriggerSchedules.cancel)),
+    ),
+    "a doubt whose takeover was not answered is as it was": (
+        Scope("dd", faults=2),
+        (marks, "_unfinished", AnswerLost),
     ),
     "a doubt is looked at while a request may act": (
         Scope("dl", faults=1),
