@@ -1,6 +1,7 @@
 """The factory: settings, database, services, routes and errors, in this order."""
 
 import re
+import sys
 from collections.abc import Callable, Iterable
 from random import randbytes
 from typing import Any
@@ -56,7 +57,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
     # Two slashes are another path, which is a 404. Flask would redirect, with an HTML page.
     app.url_map.merge_slashes = False
-    log.configure()
+    log.configure(sys.stdout)
 
     connect(config)
     app.teardown_appcontext(lambda _: release())

@@ -6,7 +6,6 @@ text, otherwise JSON. Values are always encoded as JSON, so that none can forge 
 
 import json
 import logging
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,10 +74,10 @@ def noted(name: str) -> Any:
     return (_record.get() or {}).get(name)
 
 
-def configure(stream: TextIO | None = None) -> None:
-    """Send this program's log to `stream`, or to standard output."""
+def configure(stream: TextIO | None) -> None:
+    """Send this program's log to `stream`; nowhere, if that was closed before the start."""
     replaced = logger.handlers
-    logger.handlers = [make_handler(stream or sys.stdout)]
+    logger.handlers = [make_handler(stream)]
     for handler in replaced:
         handler.close()
     logger.setLevel(logging.INFO)
@@ -88,8 +87,10 @@ def configure(stream: TextIO | None = None) -> None:
     logging.logThreads = logging.logMultiprocessing = False
 
 
-def make_handler(stream: TextIO) -> logging.Handler:
+def make_handler(stream: TextIO | None) -> logging.Handler:
     """Make the handler for `stream`: text on a terminal, otherwise JSON."""
+    if stream is None:
+        return logging.NullHandler()
     try:
         handler: logging.Handler = LineHandler(stream.fileno())
     except OSError:  # a stream in memory

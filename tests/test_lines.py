@@ -222,7 +222,7 @@ def test_a_line_that_a_full_disk_cuts_off_spoils_no_other(tmp_path):
 SCRIPT = """
 import os, sys
 from recoup import log
-log.configure()
+log.configure(sys.stdout)
 """
 
 
@@ -279,7 +279,7 @@ def test_the_pipe_of_another_user_is_not_waited_for_either(pipe):
     os.fchmod(theirs, 0)
     script = """
 os.getuid() or os.setuid(65534)
-log.configure()
+log.configure(sys.stdout)
 for _ in range(10_000):
     log.logger.info("x" * 1000)
 """

@@ -358,6 +358,14 @@ class TestRecord:
         assert line["traceback"].splitlines()[-1] == "RuntimeError: why"
 
 
+def test_a_stream_that_was_closed_gets_nothing_and_no_other_does(capfd):
+    """As with `2>&-`: a command's results stay alone on standard output."""
+    log.configure(None)
+    log.logger.error("nobody hears")
+    log.configure(sys.stdout)
+    assert capfd.readouterr() == ("", "")
+
+
 class TestTerminal:
     """On a terminal the log is text to read."""
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -213,7 +214,7 @@ def refused(reason):
 
 def test_a_deletion_that_finds_no_place(app, client, world, counted, capsys):
     """All places are taken by others, and the line says so too."""
-    log.configure()
+    log.configure(sys.stdout)
     owner = world.account()
     limit = app.extensions["recoup"].limit
     with ExitStack() as others:

@@ -38,6 +38,7 @@ def turn_on() -> None:
 
     Raises:
         DatabaseFailed: with the reason; nothing was changed.
+        peewee.PeeweeException: the database can't be asked.
     """
     if not look().is_whole:
         _run(read_sql("guard"))
@@ -48,6 +49,7 @@ def turn_off() -> None:
 
     Raises:
         DatabaseFailed: with the reason; nothing was changed.
+        peewee.PeeweeException: the database can't be asked.
     """
     if look().is_on:
         _run(DROPPED)

@@ -1,6 +1,7 @@
 """Who is calling: API keys and Privy's tokens, and the answer if neither can be checked."""
 
 import json
+import sys
 import time
 from datetime import timedelta
 
@@ -425,7 +426,7 @@ class TestWhy:
     @pytest.fixture(name="why")
     def _why(self, client, capsys):
         def ask(headers):
-            log.configure()
+            log.configure(sys.stdout)
             answer = client.delete(
                 "/api/tasks", data=f'{{"id": "{NOBODYS_TASK}"}}', headers=headers
             )
@@ -468,7 +469,7 @@ class TestWhy:
         """In our words: none of Privy's, and none of an HTTP library's."""
 
         def error():
-            log.configure()
+            log.configure(sys.stdout)
             assert bearer(client, make_token()) == failed(NOT_CHECKED)
             return json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
 
