@@ -26,12 +26,13 @@ def clock_plus(seconds: Any) -> peewee.Node:
     return fn.strftime(_INSTANT, _NOW, peewee.Expression(seconds, "||", SQL("' seconds'")))
 
 
-def is_past(moment: Any, longest: float) -> peewee.Expression:
-    """Whether an instant of ours has passed. It is never further ahead than `longest` seconds.
+def is_past(moment: Any, longest: float, by: peewee.Node | None = None) -> peewee.Expression:
+    """Whether an instant of ours has passed, by now or `by` another time.
 
-    On SQLite, one that is further ahead was written before the machine's clock was set back.
+    It is never further ahead of now than `longest` seconds. On SQLite, one that is was written
+    before the machine's clock was set back, and counts as passed.
     """
-    over: peewee.Expression = moment <= clock()
+    over: peewee.Expression = moment <= (by or clock())
     return over if is_postgres() else over | (moment > clock_plus(longest))
 
 

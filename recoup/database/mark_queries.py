@@ -6,7 +6,6 @@ import peewee
 from peewee import Node, fn
 
 from recoup.database.built import Statement
-from recoup.database.connection import is_postgres
 from recoup.database.expressions import clock, clock_plus, instant, is_past
 from recoup.database.models import TaskDeletion
 
@@ -107,9 +106,7 @@ def _is_old_doubt(age_seconds: Node) -> peewee.Expression:
 
     On SQLite also one that began ahead of now: the clock was set back, and nobody knows its age.
     """
-    old: peewee.Expression = TaskDeletion.doubtful_since <= clock_plus(age_seconds)
-    if not is_postgres():
-        old |= TaskDeletion.doubtful_since > clock()
+    old = is_past(TaskDeletion.doubtful_since, 0, by=clock_plus(age_seconds))
     return old & has_expired()
 
 

@@ -51,8 +51,6 @@ def why_untrusted(error: requests.RequestException) -> str | None:
 def _cause(error: requests.RequestException) -> object:
     cause = error.args[0] if error.args else None
     cause = getattr(cause, "reason", cause)
-    if isinstance(cause, urllib3.exceptions.ProxyError):
-        # urllib3 blames the proxy, too, for a connection that broke off after the request.
-        broken = isinstance(cause.original_error, ConnectionError)
-        return cause.original_error if broken else cause
-    return cause
+    blamed = getattr(cause, "original_error", None)
+    # urllib3 blames the proxy, too, for a connection that broke off after the request.
+    return blamed if isinstance(blamed, ConnectionError) else cause
