@@ -177,7 +177,7 @@ def guard(standin, rounds=21, requests=400):
                 ("10,000 rows in a statement", partial(theirs.measure, 10_000, 1)),
             ):
                 measure()
-                runs = [_without_and_with(url, measure, n % 2) for n in range(rounds)]
+                runs = [_without_and_with(url, measure, n % 2 == 1) for n in range(rounds)]
                 shares = [on / off for off, on in runs]
                 off, on = (median(run[n] for run in runs) for n in (0, 1))
                 spread = f"{min(shares):.2f}-{max(shares):.2f}"
@@ -188,7 +188,7 @@ def _without_and_with(url, measure, first):
     took = {}
     for on in (first, not first):
         switch_guard(url, on=on)
-        took[bool(on)] = measure()
+        took[on] = measure()
     return took[False], took[True]
 
 

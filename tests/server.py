@@ -24,6 +24,7 @@ from tests.postgres import free_port
 from tests.waiting import wait_for
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+READY_SECONDS = 60
 STOP_SECONDS = 60
 # Longer than any answer may take; a request that comes to it has hung.
 ANSWER_SECONDS = 60
@@ -91,7 +92,7 @@ class Server:
 
     def wait_until_ready(self) -> None:
         """Wait until it answers and has all its workers."""
-        wait_for(self._is_ready, self.stderr)
+        wait_for(self._is_ready, self.stderr, READY_SECONDS)
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers that are alive, the oldest first."""
@@ -109,7 +110,7 @@ class Server:
         """End a worker by SIGKILL, if it has not ended by itself; it is gone on return."""
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not is_alive(pid))
+        wait_for(lambda: not is_alive(pid), seconds=STOP_SECONDS)
 
     def kill(self) -> None:
         """End the master and all its workers at once by SIGKILL; they are gone on return."""

@@ -109,6 +109,7 @@ def test_every_command_of_the_runbook_exists(command):
     words = command.split()
     names = [word for word in words if not word.startswith("-")]
     result = CliRunner().invoke(main, [*names, "--help"])
+    assert result.exit_code == 0, result.output
     assert f"Usage: recoup {' '.join(names)}" in result.stdout
     assert all(option in result.stdout for option in words if option.startswith("-"))
 

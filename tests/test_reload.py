@@ -3,6 +3,8 @@
 A worker is replaced after each, as one may be at night.
 """
 
+from functools import partial
+
 import pytest
 
 from recoup.app import create_app
@@ -14,6 +16,7 @@ from tests.waiting import wait_for
 
 WARNING = '"level": "warning"'
 SECRETS = ("first", "second")
+wait = partial(wait_for, seconds=60)
 
 
 @pytest.fixture
@@ -106,7 +109,7 @@ def test_a_reload_that_cannot_be_done_changes_nothing(server, keys, spoil):
     old = server.workers()
     reason = spoil(server)
     server.reload()
-    wait_for(lambda: "Not reloaded" in server.stderr())
+    wait(lambda: "Not reloaded" in server.stderr())
     assert reason in server.stderr()
     assert server.workers() == old
     assert [server.knows(key) for key in keys] == [True, False]
@@ -120,7 +123,7 @@ def test_a_reload_serves_with_what_was_mended(server, keys):
     """As if the one that could not be done had never been asked for."""
     server.write(PRIVY_PROJECT_SECRET=None)
     server.reload()
-    wait_for(lambda: "Not reloaded" in server.stderr())
+    wait(lambda: "Not reloaded" in server.stderr())
     reload_with_the_second_secret(server)
     assert [server.knows(key) for key in keys] == [False, True]
     leave_out_a_secret(server)
@@ -133,7 +136,7 @@ def reload_with_the_second_secret(server):
     old = server.workers()
     server.write(PRIVY_PROJECT_SECRET=SECRETS[1])
     server.reload()
-    wait_for(lambda: server.serving() and not set(old) & set(server.workers()))
+    wait(lambda: server.serving() and not set(old) & set(server.workers()))
 
 
 @pytest.mark.parametrize("text", ["PRIVY_PROJECT_SECRET=half-edi", "", "A=\xff"])
@@ -152,7 +155,7 @@ def test_names_that_look_like_a_mistake_are_in_the_log(server):
         TRIGER_API_URL="http://x", TRIGGER_PROJECT_ID="proj_x", RECOUP_TEST_X="1", LANG="C"
     )
     server.reload()
-    wait_for(lambda: "TRIGGER_PROJECT_ID is not a setting of this service." in server.stderr())
+    wait(lambda: "TRIGGER_PROJECT_ID is not a setting of this service." in server.stderr())
     assert "TRIGER_API_URL is not a setting of this service; is TRIGGER_API_URL meant?" in (
         server.stderr()
     )

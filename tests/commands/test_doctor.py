@@ -496,8 +496,9 @@ def test_settings_that_are_wrong(doctor):
 def test_colours_are_for_a_terminal(run, environ, sqlite_url):
     """A pipe gets plain text, a terminal gets colours around the verdict alone."""
     environ = {"DATABASE_URL": sqlite_url, **environ}
-    _, piped, _ = run("recoup", "doctor", **environ)
-    _, shown = converse(["recoup", "doctor"], **environ)
+    code, piped, _ = run("recoup", "doctor", **environ)
+    code_there, shown = converse(["recoup", "doctor"], **environ)
+    assert (code, code_there) == (0, 0)
     assert "\x1b" not in piped
     assert "database: reachable and upgraded" in piped
     assert "\x1b[32mok    \x1b[0m  database: reachable and upgraded" in shown

@@ -23,7 +23,6 @@ from tests.trigger.test_inventory import meanwhile
 SLEEPLESS = """
 import time
 time.sleep = lambda seconds: None
-from recoup.app import create_app
 from recoup.commands.main import main
 main()
 """

@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 
 import psycopg
 import pytest
@@ -27,6 +28,7 @@ from tests.waiting import wait_for
 # Far longer than any step is held: only the kill ends it.
 DEADLINE_SECONDS = "30"
 WAIT_SECONDS = 20
+wait_until = partial(wait_for, seconds=WAIT_SECONDS)
 UNANSWERED = "no answer"
 
 
@@ -75,7 +77,7 @@ class Stage:
         """Let the lease run out, start the server anew, and wait until nothing is left."""
         self.expire()
         self.serve()
-        wait_for(self.is_gone)
+        wait_until(self.is_gone)
 
 
 class Held:
@@ -142,7 +144,7 @@ def _hold_postgres(url):
 
         def wait():
             waiting = f"SELECT 1 {service} AND wait_event_type = 'Lock'"
-            wait_for(lambda: watch.execute(waiting).fetchone())
+            wait_until(lambda: watch.execute(waiting).fetchone())
 
         def end():
             watch.execute(f"SELECT pg_terminate_backend(pid, 10000) {service}")
@@ -163,7 +165,7 @@ def test_after_the_mark_and_before_the_cancel(stage):
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         server = stage.serve(f"http://127.0.0.1:{deaf.getsockname()[1]}")
         answer = stage.ask(server)
-        wait_for(lambda: stage.world.mark(stage.task))
+        wait_until(lambda: stage.world.mark(stage.task))
         server.kill()
     assert answer.result() == UNANSWERED
     assert stage.standin.requests == []
@@ -177,8 +179,8 @@ def test_during_the_cancel(stage, act):
     stage.standin.fail(Fault.hang(600, act=act))
     server = stage.serve()
     answer = stage.ask(server)
-    wait_for(lambda: stage.standin.requests)
-    wait_for(lambda: bool(stage.world.schedule_ids(stage.task)) is not act)
+    wait_until(lambda: stage.standin.requests)
+    wait_until(lambda: bool(stage.world.schedule_ids(stage.task)) is not act)
     server.kill()
     assert answer.result() == UNANSWERED
     assert stage.world.row(stage.task) == stage.row
@@ -227,7 +229,7 @@ def test_after_the_cancel_a_living_server_completes_it_for_the_next_caller(stage
     stage.standin.fail(Fault.hang(600, act=True))
     server = stage.serve()
     answer = stage.ask(server)
-    wait_for(lambda: stage.standin.requests and not stage.world.schedule_ids(stage.task))
+    wait_until(lambda: stage.standin.requests and not stage.world.schedule_ids(stage.task))
     for worker in server.workers():
         server.kill_worker(worker)
     assert answer.result() == UNANSWERED
@@ -242,7 +244,7 @@ def test_after_the_cancel_the_command_completes_it(tmp_path, stage, config):
     stage.standin.fail(Fault.hang(600, act=True))
     server = stage.serve()
     stage.ask(server)
-    wait_for(lambda: stage.standin.requests)
+    wait_until(lambda: stage.standin.requests)
     server.kill()
     environ = {
         "DATABASE_URL": stage.database_url,
@@ -266,7 +268,7 @@ def test_a_recovery_that_fails_is_never_taken_back(stage):
     stage.standin.fail(Fault.hang(600, act=True))
     server = stage.serve()
     stage.ask(server)
-    wait_for(lambda: stage.standin.requests and not stage.world.schedule_ids(stage.task))
+    wait_until(lambda: stage.standin.requests and not stage.world.schedule_ids(stage.task))
     server.kill()
     server = stage.serve()
     stage.standin.always(Fault.status(400))
@@ -285,12 +287,12 @@ def test_a_mark_is_left_alone_before_its_lease_has_run_out(stage):
     stage.standin.fail(Fault.hang(600))
     server = stage.serve()
     stage.ask(server)
-    wait_for(lambda: stage.standin.requests)
+    wait_until(lambda: stage.standin.requests)
     server.kill()
     mark = stage.world.mark(stage.task)
     other = stage.world.task(stage.account)
     stage.world.place_mark(other, lease_seconds=-1)
     stage.serve()
-    wait_for(lambda: stage.world.row(other) is None)
+    wait_until(lambda: stage.world.row(other) is None)
     assert stage.world.mark(stage.task) == mark
     assert stage.world.schedule_ids(stage.task) == [stage.row["trigger_schedule_id"]]

@@ -80,7 +80,7 @@ def test_a_delay_acts_even_if_the_caller_has_gone(trigger, call):
     with pytest.raises(requests.ReadTimeout):
         call("DELETE", f"/{schedule_id}", timeout=0.05)
     assert schedule_id in trigger.schedules
-    wait_for(lambda: schedule_id not in trigger.schedules)
+    wait_for(lambda: schedule_id not in trigger.schedules, seconds=10)
 
 
 @pytest.mark.parametrize("act", [False, True])
@@ -145,7 +145,7 @@ def test_a_stop_ends_waits_and_open_connections_and_a_start_takes_the_same_port(
     trigger.always(Fault.hang(60))
     with socket.create_connection(address, 5) as idle, socket.create_connection(address, 5) as busy:
         busy.sendall(f"DELETE /api/v1/schedules/{schedule_id} HTTP/1.1\r\n\r\n".encode())
-        wait_for(lambda: trigger.requests)
+        wait_for(lambda: trigger.requests, seconds=10)
         trigger.stop()
         assert idle.recv(1) == busy.recv(1) == b""
     with pytest.raises(ConnectionRefusedError):

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.xdist_group("demo")
 
 REPOSITORY = Path(__file__).parents[2]
 SECONDS = 60
+wait_until = partial(wait_for, seconds=SECONDS)
 PASTED = ("curl", "sh", "python")
 
 
@@ -60,7 +62,7 @@ class Demo:
 
     def wait(self) -> "Demo":
         """Wait until it is introduced."""
-        wait_for(lambda: "Or paste" in self.text or self.process.poll() is not None)
+        wait_until(lambda: "Or paste" in self.text or self.process.poll() is not None)
         assert self.process.poll() is None, self.text
         return self
 
@@ -236,7 +238,7 @@ def test_a_lost_answer_is_a_doubt_that_settles(demo):
     run(failing(demo, "lost").replace("lost", "well"))
     assert make_doubts_old(demo) == 1
     recover(demo)
-    wait_for(lambda: make_doubts_old(demo) == 0)
+    wait_until(lambda: make_doubts_old(demo) == 0)
     assert " 404 " in run(line)
 
 
@@ -246,7 +248,7 @@ def test_a_row_deleted_by_hand_takes_its_schedule_along(demo):
     assert task_of(line) in schedules(demo)
     run(line)
     recover(demo)
-    wait_for(lambda: task_of(line) not in schedules(demo))
+    wait_until(lambda: task_of(line) not in schedules(demo))
 
 
 def test_the_operators_commands_work_beside_it(demo):
@@ -272,7 +274,7 @@ def test_nothing_is_left_when_it_is_ended(start, number):
     assert demo.left_over()
     demo.process.send_signal(number)
     assert demo.process.wait(SECONDS) == 0
-    wait_for(lambda: not demo.left_over())
+    wait_until(lambda: not demo.left_over())
 
 
 def test_nothing_lives_on_when_it_is_killed(start):
@@ -281,7 +283,7 @@ def test_nothing_lives_on_when_it_is_killed(start):
     assert len(demo.processes()) > 3
     demo.process.kill()
     demo.process.wait()
-    wait_for(lambda: not demo.left_over())
+    wait_until(lambda: not demo.left_over())
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", demo.port), timeout=SECONDS)
 

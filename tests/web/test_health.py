@@ -138,7 +138,7 @@ def test_it_is_not_ready_while_the_server_is_away_and_ready_again_after(
     allow_connections(False)
     assert ready(client) == UNREACHABLE
     allow_connections(True)
-    wait_for(lambda: ready(client) == READY)
+    wait_for(lambda: ready(client) == READY, seconds=10)
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])

@@ -43,7 +43,7 @@ def test_a_worker_that_can_open_no_more_files_pauses_and_goes_on(sqlite_url):
         [worker] = server.workers()
         with limited(worker, count_files(worker) + 5), ExitStack() as stack:
             dial(server, stack, 10)
-            wait_for(lambda: REFUSED in server.stderr())
+            wait_for(lambda: REFUSED in server.stderr(), seconds=SECONDS)
         assert requests.get(f"{server.url}/healthz", timeout=SECONDS).ok
         assert server.workers() == [worker]
         assert server.stderr().count(REFUSED) == 1
@@ -58,7 +58,7 @@ def test_a_worker_takes_no_more_connections_than_it_can_open_files(sqlite_url):
         [worker] = server.workers()
         before = count_files(worker)
         dial(server, stack, 100)
-        wait_for(lambda: count_files(worker) >= before + 50)
+        wait_for(lambda: count_files(worker) >= before + 50, seconds=SECONDS)
         time.sleep(0.5)  # for the others to be accepted too, if they were
         assert count_files(worker) < files
         assert REFUSED not in server.stderr()
