@@ -41,9 +41,9 @@ def settle(deleter: Deleter, task_id: str) -> None:
     try:
         whole = deleter.schedules.has_schedule(cancellation)
     except CancelFailed as error:
-        note_report(cancellation.report, cancellation.report.reason)
+        note_report(cancellation.report, str(error))
         log.note(state="in doubt")
-        raise DeletionInDoubt(cancellation.report.reason) from error
+        raise DeletionInDoubt(str(error)) from error
     if whole:
         return log.note(state="kept" if marks.remove(mark) else "overtaken")
     if not statements.go_forward(task_id, mark.token, deleter.lease_seconds):

@@ -86,9 +86,9 @@ def _cancel(deleter: Deleter, cancellation: Cancellation) -> str:
     try:
         deleter.schedules.cancel(cancellation)
     except CancelFailed as error:
-        note_report(report, report.reason)
+        note_report(report, str(error))
         log.note(state="waiting")
-        raise OrphanWaiting(report.reason) from error
+        raise OrphanWaiting(str(error)) from error
     report.missing = False  # whoever deleted the row may have cancelled too
     note_report(report)
     log.note(level=logging.WARNING if report.unproven or report.foreign else logging.INFO)

@@ -171,25 +171,25 @@ class Deleter:
         try:
             self.schedules.cancel(cancellation)
         except CancelFailed as error:
-            note_report(report, report.reason)
-            raise self._give_up(mark, report) from error
+            note_report(report, str(error))
+            raise self._give_up(mark, report, str(error)) from error
         # An earlier owner, or the attempt in doubt, may have cancelled it: no alarm.
         report.missing = report.missing and mark.origin is Origin.PLACED
         note_report(report)
         alarming = report.missing or report.unproven or report.foreign
         log.note(level=logging.WARNING if alarming else logging.INFO)
 
-    def _give_up(self, mark: Mark, report: CancelReport) -> Exception:
+    def _give_up(self, mark: Mark, report: CancelReport, reason: str) -> Exception:
         """Undo what can be undone, and return the exception to raise."""
         if mark.origin is Origin.EXPIRED or report.cancelled:
-            return DeletionUnfinished(report.reason)
+            return DeletionUnfinished(reason)
         log.note(step="roll back")
         if report.in_doubt or mark.origin is Origin.DOUBTFUL:
             if not marks.turn_doubtful(mark):
-                return DeletionUnfinished(report.reason)
+                return DeletionUnfinished(reason)
             log.note(state="in doubt")
-            return DeletionInDoubt(report.reason)
+            return DeletionInDoubt(reason)
         if not marks.remove(mark):
-            return DeletionUnfinished(report.reason)
+            return DeletionUnfinished(reason)
         log.note(state="kept")
-        return DeletionRolledBack(report.reason)
+        return DeletionRolledBack(reason)

@@ -79,10 +79,6 @@ class Client:
         with response:
             return Answer(response.status, response.headers, _read(response))
 
-    def close(self) -> None:
-        """Close the idle connections."""
-        self._adapter.close()
-
 
 def _read(response: urllib3.HTTPResponse) -> bytes:
     try:

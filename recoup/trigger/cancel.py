@@ -88,16 +88,11 @@ class TriggerSchedules(SchedulesRoute):
     def _prove_key(self, cancellation: Cancellation) -> None:
         if time.monotonic() - self._seen_at < PROOF_SECONDS:
             return
-        try:
-            others = [other for other in cancellation.others() if SCHEDULE_ID.fullmatch(other)]
-        except CancelFailed as error:
-            cancellation.report.reason = str(error)
-            raise
+        others = [other for other in cancellation.others() if SCHEDULE_ID.fullmatch(other)]
         if any(self._look_up(other, cancellation) for other in others):
             return
         cancellation.report.unproven = True
         if others:
-            cancellation.report.reason = UNPROVEN
             raise CancelFailed(UNPROVEN)
 
     def _delete(self, key: str, cancellation: Cancellation) -> None:
@@ -122,10 +117,8 @@ class TriggerSchedules(SchedulesRoute):
             return answers[-1]
         if verdict is Verdict.MISSING:
             return None
-        report = cancellation.report
-        if verdict is None:
-            report.reason = f"out of time, after: {report.reason or 'nothing was sent'}"
-        raise CancelFailed(report.reason)
+        said = cancellation.report.last_said
+        raise CancelFailed(f"out of time, after: {said}" if verdict is None else said)
 
     def _attempt(
         self, method: str, key: str, report: CancelReport, answers: list[Answer], left: float
@@ -136,12 +129,12 @@ class TriggerSchedules(SchedulesRoute):
             answer = self._send(method, (key,), seconds)
         except requests.RequestException as error:
             report.upstream_statuses.append(None)
-            report.reason = in_words(error, seconds)
+            report.last_said = in_words(error, seconds)
             report.in_doubt |= method == "DELETE" and was_sent(error)
             return Verdict.RETRY, 0.0
         answers.append(answer)
         report.upstream_statuses.append(answer.status)
-        report.reason = describe(answer)
+        report.last_said = describe(answer)
         verdict = judge_schedule(answer)
         settled = verdict in (Verdict.SUCCESS, Verdict.MISSING)
         report.in_doubt |= method == "DELETE" and not settled and may_have_acted(answer)

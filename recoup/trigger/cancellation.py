@@ -12,6 +12,7 @@ class CancelReport:
 
     `upstream_statuses`: of each attempt; None without an answer.
     `cancelled`: the schedules that were cancelled, in Trigger.dev's own words.
+    `last_said`: what the last attempt was answered, or why it had no answer.
     `in_doubt`: Trigger.dev may have acted on an attempt without saying so.
     `missing`: the row names a schedule that was gone, though no call of ours cancelled it.
     `foreign`: the row names a schedule of another task, which was left alone.
@@ -20,7 +21,7 @@ class CancelReport:
 
     upstream_statuses: list[int | None] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
-    reason: str | None = None
+    last_said: str = "nothing was sent"
     in_doubt: bool = False
     missing: bool = False
     foreign: bool = False
@@ -36,14 +37,9 @@ class CancelReport:
         """Whether anything was cancelled, or may have been."""
         return self.in_doubt or bool(self.cancelled)
 
-    @property
-    def upstream_status(self) -> int | None:
-        """The last attempt's status."""
-        return self.upstream_statuses[-1] if self.upstream_statuses else None
-
 
 class CancelFailed(Exception):
-    """A schedule is not known to be gone; the report has the reason."""
+    """A schedule is not known to be gone; the message says why."""
 
 
 @dataclass

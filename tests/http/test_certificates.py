@@ -79,4 +79,3 @@ def test_a_file_that_has_gone_since_the_start_is_a_failed_call(standin, certific
     certificate.unlink()
     with pytest.raises(requests.exceptions.SSLError, match="invalid path"):
         client.send("GET", "/", 5)
-    client.close()

@@ -95,9 +95,9 @@ def forget_the_doubt(real):
 
 
 def forget_what_was_cancelled(real):
-    def give_up(self, mark, report):
+    def give_up(self, mark, report, reason):
         report.cancelled = []
-        return real(self, mark, report)
+        return real(self, mark, report, reason)
 
     return give_up
 

@@ -60,11 +60,12 @@ def cancel(schedules):
     return cancel
 
 
-def fail_at(schedules, *args, **options):
-    """Cancel, see it fail and return the report."""
+def fail_at(schedules, *args, reason=None, **options):
+    """Cancel, see it fail for this reason if one is given, and return the report."""
     cancelling = cancellation(*args, **options)
-    with pytest.raises(CancelFailed):
+    with pytest.raises(CancelFailed) as caught:
         schedules.cancel(cancelling)
+    assert reason in (None, str(caught.value))
     return cancelling.report
 
 
@@ -104,7 +105,7 @@ def test_the_schedule_of_a_task_goes_with_one_call(standin, cancel):
     """The task's key is its id. If the row names the schedule that went, that was all."""
     schedule_id, other = standin.add(TASK_ID), standin.add("another")
     report = cancel(schedule_id)
-    assert (report.attempts, report.upstream_status, report.missing) == (1, 200, False)
+    assert (report.attempts, report.upstream_statuses[-1], report.missing) == (1, 200, False)
     assert report.cancelled == [schedule_id]
     assert list(standin.schedules) == [other]
     assert keys(standin) == [TASK_ID]
@@ -154,7 +155,7 @@ def test_a_named_schedule_that_is_gone_is_missing(standin, cancel):
     """Where Trigger.dev knows neither, there is nothing to cancel, and the report says so."""
     report = cancel("sched_gone")
     assert (report.missing, report.in_doubt) == (True, False)
-    assert (report.attempts, report.upstream_status) == (2, 404)
+    assert (report.attempts, report.upstream_statuses[-1]) == (2, 404)
 
 
 def test_what_an_earlier_round_cancelled_is_not_missing(standin, schedules):
@@ -179,9 +180,8 @@ def test_a_404_counts_where_another_tasks_schedule_is_known(standin, cancel):
 
 def test_a_404_is_not_believed_where_no_other_schedule_is_known(standin, fail):
     """A key of another environment gets it for every schedule."""
-    report = fail("sched_gone", others=["sched_a", "sched_b"])
+    report = fail("sched_gone", others=["sched_a", "sched_b"], reason=UNPROVEN)
     assert (report.unproven, report.missing, report.in_doubt) == (True, False, False)
-    assert report.reason == UNPROVEN
 
 
 def test_a_404_is_not_believed_before_the_key_could_be_proven(standin, fail):
@@ -226,9 +226,8 @@ def test_why_others_could_not_be_looked_for_is_the_reason(schedules):
         raise CancelFailed("the database is away")
 
     cancelling = Cancellation(TASK_ID, "sched_gone", Deadline(2), fail)
-    with pytest.raises(CancelFailed):
+    with pytest.raises(CancelFailed, match=r"^the database is away$"):
         schedules.cancel(cancelling)
-    assert cancelling.report.reason == "the database is away"
 
 
 def test_a_404_is_always_believed_where_the_operator_says_so(standin):
@@ -317,14 +316,14 @@ def test_a_404_of_something_else_proves_nothing(standin, fail, body):
     """Only the schedules route's own words count; a wrong address says 404 as well."""
     standin.always(Fault.status(404, body))
     report = fail()
-    assert (report.attempts, report.upstream_status, report.missing) == (1, 404, False)
+    assert (report.attempts, report.upstream_statuses[-1], report.missing) == (1, 404, False)
 
 
 def test_a_404_that_breaks_off_is_asked_again(standin, cancel):
     """Half of the right words are not the right words, but the next answer may be whole."""
     standin.fail(Fault.half_body(act=True))
     report = cancel("sched_gone")
-    assert (report.attempts, report.upstream_status) == (3, 404)
+    assert (report.attempts, report.upstream_statuses[-1]) == (3, 404)
     assert keys(standin) == [TASK_ID, TASK_ID, "sched_gone"]
 
 
@@ -333,7 +332,7 @@ def test_a_404_for_one_and_a_failure_for_the_other_is_a_failure(standin, fail, m
     """Both must say 404; the second counts as much as the first."""
     standin.always(Fault.status(401), method=method)
     report = fail("sched_gone")
-    assert (report.missing, report.upstream_status) == (False, 401)
+    assert (report.missing, report.upstream_statuses[-1]) == (False, 401)
 
 
 # Successes
@@ -357,7 +356,7 @@ def test_a_2xx_in_other_words_proves_nothing(standin, cancel, fault):
     """A page of a proxy's is no success: it is asked again, and the report tells of doubt."""
     standin.fail(fault)
     report = cancel(standin.add(TASK_ID))
-    assert (report.attempts > 1, report.upstream_status // 100 > 1) == (True, True)
+    assert (report.attempts > 1, report.upstream_statuses[-1] // 100 > 1) == (True, True)
     assert (report.missing, report.in_doubt) == (False, True)
     assert standin.schedules == {}
 
@@ -379,14 +378,14 @@ def test_a_refusal_is_final(standin, fail, code):
     """What will not change by asking again is asked once, and leaves no doubt."""
     standin.always(Fault.status(code))
     report = fail(standin.add(TASK_ID))
-    assert (report.attempts, report.upstream_status, report.in_doubt) == (1, code, False)
+    assert (report.attempts, report.upstream_statuses[-1], report.in_doubt) == (1, code, False)
     assert len(standin.schedules) == len(standin.requests) == 1
 
 
 def test_a_wrong_secret_key_is_final(standin):
     """The server's real refusal of a key ends the cancel."""
     report = fail_at(TriggerSchedules(standin.url, "tr_dev_other"), standin.add(TASK_ID))
-    assert (report.attempts, report.upstream_status) == (1, 401)
+    assert (report.attempts, report.upstream_statuses[-1]) == (1, 401)
 
 
 @pytest.mark.parametrize("location", ["/api/v1/schedules/other", "http://[", "http://\x80"])
@@ -394,7 +393,7 @@ def test_a_redirect_is_final_and_not_followed(standin, fail, location):
     """No request goes, and no key with it, where a redirect points."""
     standin.always(Fault.redirect(location))
     report = fail()
-    assert (report.attempts, report.upstream_status) == (1, 307)
+    assert (report.attempts, report.upstream_statuses[-1]) == (1, 307)
     assert len(standin.requests) == 1
 
 
@@ -536,9 +535,8 @@ def test_the_deadline_holds_where_no_connection_is_made():
 
 def test_nothing_is_sent_after_the_deadline(standin, fail):
     """With no time left a cancel fails without a request."""
-    report = fail(seconds=-1)
+    report = fail(seconds=-1, reason="out of time, after: nothing was sent")
     assert (report.attempts, standin.requests) == (0, [])
-    assert report.reason == "out of time, after: nothing was sent"
 
 
 def test_a_deadline_that_ends_between_two_requests_is_the_reason(standin, schedules):
@@ -553,7 +551,7 @@ def test_a_deadline_that_ends_between_two_requests_is_the_reason(standin, schedu
     with pytest.raises(CancelFailed) as caught:
         schedules.cancel(cancelling)
     reason = "out of time, after: Trigger.dev answered 404: Schedule not found"
-    assert (str(caught.value), cancelling.report.reason) == (reason, reason)
+    assert str(caught.value) == reason
 
 
 # Doubt
@@ -569,7 +567,7 @@ def test_a_request_without_an_answer_leaves_doubt(standin, fail, make, act):
     """Nobody can tell whether it was acted upon, and the report says so either way."""
     standin.always(make(act=act))
     report = fail(standin.add(TASK_ID), seconds=0.5)
-    assert (report.in_doubt, report.upstream_status) == (True, None)
+    assert (report.in_doubt, report.upstream_statuses[-1]) == (True, None)
 
 
 @pytest.mark.parametrize("code", [200, 204, 422, 500, 502, 503, 504])
@@ -591,7 +589,7 @@ def test_a_refused_connection_leaves_no_doubt(standin, fail):
     standin.stop()
     report = fail(seconds=0.5)
     standin.start()
-    assert (report.in_doubt, report.upstream_status) == (False, None)
+    assert (report.in_doubt, report.upstream_statuses[-1]) == (False, None)
     assert report.attempts > 1
 
 
@@ -600,22 +598,22 @@ def test_a_lost_answer_is_not_reported_as_the_one_before_it(standin, fail):
     standin.fail(Fault.status(500))
     standin.always(Fault.hang(60))
     report = fail(seconds=0.5)
-    assert (report.attempts, report.upstream_status) == (2, None)
+    assert (report.attempts, report.upstream_statuses[-1]) == (2, None)
 
 
 def test_doubt_stays_when_a_later_attempt_is_refused(standin, fail):
     """A clear answer to the second attempt tells nothing of the first."""
     standin.fail(Fault.reset(act=True), Fault.status(401))
     report = fail(standin.add(TASK_ID))
-    assert (report.in_doubt, report.upstream_status) == (True, 401)
+    assert (report.in_doubt, report.upstream_statuses[-1]) == (True, 401)
 
 
 def test_a_certificate_that_is_not_trusted_leaves_no_doubt(tmp_path):
     """Nothing is sent to a server that could not prove who it is."""
     context = server_context(make_certificate(tmp_path))
     with talker(break_encryption(context)) as address:
-        report = _fail_at(address)
-    assert (report.in_doubt, report.reason) == (False, "the certificate is not trusted")
+        report = _fail_at(address, reason="the certificate is not trusted")
+    assert not report.in_doubt
 
 
 def test_an_encryption_that_breaks_off_leaves_doubt(tmp_path):
@@ -631,10 +629,10 @@ def test_a_handshake_that_is_cut_off_leaves_no_doubt():
         assert not _fail_at(address).in_doubt
 
 
-def _fail_at(address, verify=True):
+def _fail_at(address, verify=True, reason=None):
     schedules = TriggerSchedules(f"https://{address[0]}:{address[1]}", "key")
     schedules._client.verify = verify
-    return fail_at(schedules, "sched_x", seconds=1)
+    return fail_at(schedules, "sched_x", seconds=1, reason=reason)
 
 
 # What is sent
@@ -669,7 +667,7 @@ def test_a_text_that_no_schedule_could_be_called_is_not_sent(standin, cancel, sc
 def test_an_id_that_is_too_long_for_the_server_is_refused(fail):
     """A server that won't read the address has done nothing."""
     report = fail("sched_" + "x" * 100_000)
-    assert (report.upstream_status, report.in_doubt) == (414, False)
+    assert (report.upstream_statuses[-1], report.in_doubt) == (414, False)
 
 
 @pytest.mark.parametrize("ending", ["", "/", "//"])
@@ -764,9 +762,10 @@ def test_a_tunnel_that_breaks_after_the_request_leaves_doubt(tmp_path):
     with talker(pass_on) as (host, port):
         proxy = {"proxy_url": f"http://{host}:{port}", "ca_bundle": str(certificate)}
         schedules = TriggerSchedules("https://127.0.0.1", "k", **proxy)
-        report = fail_at(schedules, "sched_x", seconds=0.5)
+        report = fail_at(
+            schedules, "sched_x", seconds=0.5, reason="the connection broke off before an answer"
+        )
     assert report.in_doubt
-    assert "broke off" in report.reason
 
 
 @pytest.mark.parametrize(
