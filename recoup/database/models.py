@@ -43,11 +43,23 @@ class InstantField(peewee.DateTimeField):
 
 
 def now() -> datetime:
+    """Return this instant."""
     return datetime.now(UTC)
 
 
+# Defaults of the host's, for programs that insert rows into SQLite without these models.
+_NEW_ID = """DEFAULT (lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' ||
+    substr(hex(randomblob(2)), 2) || '-' || substr('89ab', 1 + (random() & 3), 1) ||
+    substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6))))"""
+_NOW = "DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))"
+
+
+def _made_at(*, null: bool = False) -> InstantField:
+    return InstantField(null=null, default=now, constraints=[peewee.SQL(_NOW)])
+
+
 class _Model(peewee.Model):
-    id = UUIDField(primary_key=True, default=uuid4)
+    id = UUIDField(primary_key=True, default=uuid4, constraints=[peewee.SQL(_NEW_ID)])
 
     class Meta:
         database = database
@@ -64,7 +76,7 @@ class Account(_Model):
 class AccountEmail(_Model):
     account_id = UUIDField(null=True)
     email = peewee.TextField(null=True, index=True)
-    updated_at = InstantField(default=now)
+    updated_at = _made_at()
 
     class Meta:
         table_name = "account_emails"
@@ -76,7 +88,7 @@ class AccountApiKey(_Model):
     name = peewee.TextField()
     account = UUIDField(null=True)
     key_hash = peewee.TextField(null=True, index=True)
-    created_at = InstantField(default=now)
+    created_at = _made_at()
     last_used = peewee.TextField(null=True)
     expires_at = InstantField(null=True)
 
@@ -87,7 +99,7 @@ class AccountApiKey(_Model):
 class AccountOrganization(_Model):
     account_id = UUIDField()
     organization_id = UUIDField()
-    updated_at = InstantField(default=now)
+    updated_at = _made_at()
 
     class Meta:
         table_name = "account_organization_ids"
@@ -102,11 +114,11 @@ class ScheduledAction(_Model):
     schedule = peewee.TextField()
     account_id = UUIDField(index=True)
     artist_account_id = UUIDField()
-    enabled = peewee.BooleanField(null=True, default=True)
+    enabled = peewee.BooleanField(null=True, default=True, constraints=[peewee.SQL("DEFAULT 1")])
     last_run = InstantField(null=True)
     next_run = InstantField(null=True)
-    created_at = InstantField(null=True, default=now)
-    updated_at = InstantField(null=True, default=now)
+    created_at = _made_at(null=True)
+    updated_at = _made_at(null=True)
     trigger_schedule_id = peewee.TextField(null=True)
     model = peewee.TextField(null=True)
 

@@ -14,7 +14,7 @@ import pytest
 from recoup.database import statements, waits
 from recoup.database.connection import DatabaseFailed, connect, database, execute, fetch, release
 from recoup.database.migrations import LOCK_KEY, upgrade
-from recoup.database.models import Account, ScheduledAction
+from recoup.database.models import HOST_MODELS, Account, ScheduledAction, table_name
 from recoup.database.readiness import missing_from_schema
 from tests.conftest import close_database, make_config
 from tests.forked import Forked
@@ -22,18 +22,23 @@ from tests.waiting import wait_for
 
 _numbers = count(1)
 
-FILL_HOST = """
-    ALTER TABLE account_api_keys ADD COLUMN hosts_own text DEFAULT 'kept';
+# By a program that knows nothing but the columns.
+FILL = """
     INSERT INTO accounts (name) VALUES ('one'), ('two'), (NULL);
     INSERT INTO account_emails (account_id, email)
         SELECT id, 'a@example.com' FROM accounts;
     INSERT INTO account_api_keys (name, account, key_hash)
         SELECT 'key', id, 'the same' FROM accounts;
     INSERT INTO account_organization_ids (account_id, organization_id)
-        SELECT id, gen_random_uuid() FROM accounts;
+        SELECT id, id FROM accounts;
     INSERT INTO scheduled_actions
-        (title, prompt, schedule, account_id, artist_account_id, trigger_schedule_id, "hostOnly")
-        SELECT 't', 'p', '0 9 * * 1', id, id, 'sched_1', '{"theirs": 1}' FROM accounts;
+        (title, prompt, schedule, account_id, artist_account_id, trigger_schedule_id)
+        SELECT 't', 'p', '0 9 * * 1', id, id, 'sched_1' FROM accounts;
+"""
+FILL_HOST = f"""
+    ALTER TABLE account_api_keys ADD COLUMN hosts_own text DEFAULT 'kept';
+    {FILL}
+    UPDATE scheduled_actions SET "hostOnly" = '{{"theirs": 1}}';
 """
 
 OURS = "('task_deletions', 'orphaned_schedules', 'orphaned_schedules_id_seq', 'orphan_collector')"
@@ -401,6 +406,23 @@ def test_upgrade_makes_a_sqlite_database(new_url):
     upgrade_database(new_url)
     connect(make_config(new_url))
     assert missing_from_schema() == []
+
+
+def test_any_program_can_insert_rows_into_sqlite(new_url):
+    """The columns that the host gives a default to have it there too, in the form of our own."""
+    upgrade_database(new_url)
+    plain = sqlite3.connect(new_url.removeprefix("sqlite:///"))
+    plain.executescript(FILL)
+    plain.close()
+    connect(make_config(new_url))
+    for model in HOST_MODELS:
+        rows = list(model.select())
+        assert len({row.id for row in rows}) == 3, model
+        assert all(row.id.version == 4 for row in rows)
+        texts = fetch(f"SELECT id FROM {table_name(model)}")
+        assert sorted(texts) == sorted((str(row.id),) for row in rows)
+    assert all(row.enabled and row.created_at and row.updated_at for row in rows)
+    release()
 
 
 def test_a_second_upgrade_of_sqlite_changes_nothing(new_url):
