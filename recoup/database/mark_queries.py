@@ -93,10 +93,11 @@ def claim_doubt(
 
 @Statement
 def old_doubts(age_seconds: Node, limit: Node) -> peewee.BaseQuery:
+    # A look that fails renews the lease, so those that can't be told now don't hold up the others.
     return (
         TaskDeletion.select(TaskDeletion.task)
         .where(_is_old_doubt(age_seconds))
-        .order_by(TaskDeletion.doubtful_since)
+        .order_by(instant(TaskDeletion.lease_expires_at))
         .limit(limit)
     )
 

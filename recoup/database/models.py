@@ -48,18 +48,15 @@ def now() -> datetime:
 
 
 # Defaults of the host's, for programs that insert rows into SQLite without these models.
-_NEW_ID = """DEFAULT (lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' ||
+_NEW_ID = peewee.SQL("""DEFAULT (lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' ||
     substr(hex(randomblob(2)), 2) || '-' || substr('89ab', 1 + (random() & 3), 1) ||
-    substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6))))"""
-_NOW = "DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))"
-
-
-def _made_at(*, null: bool = False) -> InstantField:
-    return InstantField(null=null, default=now, constraints=[peewee.SQL(_NOW)])
+    substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6))))""")
+_NOW = peewee.SQL("DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))")
+_TRUE = peewee.SQL("DEFAULT 1")
 
 
 class _Model(peewee.Model):
-    id = UUIDField(primary_key=True, default=uuid4, constraints=[peewee.SQL(_NEW_ID)])
+    id = UUIDField(primary_key=True, default=uuid4, constraints=[_NEW_ID])
 
     class Meta:
         database = database
@@ -76,7 +73,7 @@ class Account(_Model):
 class AccountEmail(_Model):
     account_id = UUIDField(null=True)
     email = peewee.TextField(null=True, index=True)
-    updated_at = _made_at()
+    updated_at = InstantField(default=now, constraints=[_NOW])
 
     class Meta:
         table_name = "account_emails"
@@ -88,7 +85,7 @@ class AccountApiKey(_Model):
     name = peewee.TextField()
     account = UUIDField(null=True)
     key_hash = peewee.TextField(null=True, index=True)
-    created_at = _made_at()
+    created_at = InstantField(default=now, constraints=[_NOW])
     last_used = peewee.TextField(null=True)
     expires_at = InstantField(null=True)
 
@@ -99,7 +96,7 @@ class AccountApiKey(_Model):
 class AccountOrganization(_Model):
     account_id = UUIDField()
     organization_id = UUIDField()
-    updated_at = _made_at()
+    updated_at = InstantField(default=now, constraints=[_NOW])
 
     class Meta:
         table_name = "account_organization_ids"
@@ -114,11 +111,11 @@ class ScheduledAction(_Model):
     schedule = peewee.TextField()
     account_id = UUIDField(index=True)
     artist_account_id = UUIDField()
-    enabled = peewee.BooleanField(null=True, default=True, constraints=[peewee.SQL("DEFAULT 1")])
+    enabled = peewee.BooleanField(null=True, default=True, constraints=[_TRUE])
     last_run = InstantField(null=True)
     next_run = InstantField(null=True)
-    created_at = _made_at(null=True)
-    updated_at = _made_at(null=True)
+    created_at = InstantField(null=True, default=now, constraints=[_NOW])
+    updated_at = InstantField(null=True, default=now, constraints=[_NOW])
     trigger_schedule_id = peewee.TextField(null=True)
     model = peewee.TextField(null=True)
 

@@ -149,7 +149,7 @@ def expired_marks(limit: int) -> list[str]:
 
 
 def old_doubts(age_seconds: float, limit: int) -> list[str]:
-    """Return the tasks whose doubts are this old and that nobody looks at, the oldest first."""
+    """Return the tasks whose doubts are this old, that which nobody has looked at longest first."""
     return [str(row[0]) for row in mark_queries.old_doubts.fetch(-age_seconds, limit)]
 
 

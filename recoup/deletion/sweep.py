@@ -27,7 +27,7 @@ COLLECTING_SECONDS = 20
 def sweep(
     deleter: Deleter, most: int = MOST_PER_SWEEP, seconds: float = COLLECTING_SECONDS
 ) -> Iterator[Settled]:
-    """Try each deletion that was left in the middle once, and each orphan; the oldest first.
+    """Try each deletion that was left in the middle once, and each orphan; the longest due first.
 
     `most`: how many deletions of each kind; `seconds`: for how long orphans are collected.
 

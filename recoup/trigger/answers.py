@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any
 
 from recoup.http.client import Answer
+from recoup.trigger.schedule import SCHEDULE_ID
 
 RETRIED = (408, 409, 429)
 # How much of an error's text is shown.
@@ -44,25 +45,32 @@ def judge(answer: Answer) -> Verdict:
         return Verdict.SUCCESS
     if answer.status == 404 and read_object(answer).get("error") == "Schedule not found":
         return Verdict.MISSING
-    advice = answer.headers.get("x-should-retry")
-    if advice in ("true", "false"):
-        return Verdict.RETRY if advice == "true" else Verdict.REFUSED
-    if answer.status in RETRIED or not 200 <= answer.status < 500:
-        return Verdict.RETRY
-    return Verdict.REFUSED
+    retried = answer.status in RETRIED or not 200 <= answer.status < 500
+    return _advice(answer) or (Verdict.RETRY if retried else Verdict.REFUSED)
 
 
-def judge_schedule(answer: Answer) -> Verdict:
-    """Decide what the answer to a request for one schedule means.
+def judge_schedule(answer: Answer, key: str) -> Verdict:
+    """Decide what the answer to a request for the schedule with this key or id means.
 
-    A success counts only with a schedule's id in it: a maintenance page proves nothing.
+    A success counts only with a schedule's id in it, and of a schedule that was asked for by its id
+    only with that: a maintenance page proves nothing.
     """
     verdict = judge(answer)
-    if verdict is Verdict.SUCCESS and schedule_id(answer) is None:
+    if verdict is Verdict.SUCCESS and not _is_of(schedule_id(answer), key):
         return Verdict.RETRY
-    if answer.status == 422 and "x-should-retry" not in answer.headers:
+    if answer.status == 422 and _advice(answer) is None:
         return Verdict.RETRY
     return verdict
+
+
+def _is_of(found: str | None, key: str) -> bool:
+    return found is not None and (found == key or not SCHEDULE_ID.fullmatch(key))
+
+
+def _advice(answer: Answer) -> Verdict | None:
+    """Return what the server says of another try, if anything that is known."""
+    advice = answer.headers.get("x-should-retry")
+    return {"true": Verdict.RETRY, "false": Verdict.REFUSED}.get(advice or "")
 
 
 def may_have_acted(answer: Answer) -> bool:
@@ -103,7 +111,7 @@ def error_text(answer: Answer) -> str:
 def schedule_id(answer: Answer) -> str | None:
     """Return the id of the schedule that an answer names."""
     found = read_object(answer).get("id")
-    return found if isinstance(found, str) and found.startswith("sched_") else None
+    return found if isinstance(found, str) and SCHEDULE_ID.fullmatch(found) else None
 
 
 def seconds_until_reset(answer: Answer, now: float) -> float:

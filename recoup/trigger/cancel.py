@@ -19,7 +19,6 @@ from recoup.trigger.answers import (
     judge_schedule,
     may_have_acted,
     read_object,
-    schedule_id,
     seconds_until_reset,
 )
 from recoup.trigger.cancellation import CancelFailed, Cancellation, CancelReport
@@ -98,7 +97,7 @@ class TriggerSchedules(SchedulesRoute):
     def _delete(self, key: str, cancellation: Cancellation) -> None:
         answer = self._settle("DELETE", key, cancellation)
         if answer is not None:
-            cancellation.report.cancelled.append(schedule_id(answer) or key)
+            cancellation.report.cancelled.append(read_object(answer)["id"])
 
     def _look_up(self, key: str, cancellation: Cancellation) -> dict[str, Any] | None:
         """Return the schedule with a task's key, or with the id that a row names, if it exists."""
@@ -135,7 +134,7 @@ class TriggerSchedules(SchedulesRoute):
         answers.append(answer)
         report.upstream_statuses.append(answer.status)
         report.last_said = describe(answer)
-        verdict = judge_schedule(answer)
+        verdict = judge_schedule(answer, key)
         settled = verdict in (Verdict.SUCCESS, Verdict.MISSING)
         report.in_doubt |= method == "DELETE" and not settled and may_have_acted(answer)
         return verdict, seconds_until_reset(answer, time.time())

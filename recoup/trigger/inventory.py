@@ -139,7 +139,7 @@ class ScheduleInventory(SchedulesRoute):
     def _call(self, method: str, *path: str, **options: Any) -> Any:
         """Send a request until it is settled; return its answer, None if there is no schedule."""
         send = partial(self._send, method, path, **options)
-        means = judge_schedule if path else judge
+        means = partial(judge_schedule, key=path[0]) if path else judge
         patience = Deadline(RATE_LIMIT_PATIENCE_SECONDS)
         while True:
             outcome = Outcome()

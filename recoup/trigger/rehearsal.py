@@ -22,6 +22,7 @@ from recoup.http.failures import in_words, was_sent
 from recoup.trigger.answers import (
     Verdict,
     error_text,
+    judge,
     judge_schedule,
     may_have_acted,
     read_object,
@@ -163,7 +164,7 @@ class Rehearsal(SchedulesRoute):
             answer = self._send("DELETE", (name,), min(left, self._call_seconds))
         except requests.RequestException:
             return Verdict.RETRY, 0.0
-        verdict = judge_schedule(answer)
+        verdict = judge_schedule(answer, name)
         again = Verdict.RETRY if verdict is Verdict.SUCCESS else verdict
         return again, seconds_until_reset(answer, time.time())
 
@@ -181,7 +182,7 @@ def _describe(expected: dict[str, Any] | None) -> str:
 
 def _is_as_expected(answer: Answer, expected: dict[str, Any] | None) -> bool:
     if expected is None:
-        return judge_schedule(answer) is Verdict.MISSING
+        return judge(answer) is Verdict.MISSING
     schedule = read_object(answer)
     found = answer.status == 200 and schedule_id(answer) is not None
     return found and all(schedule.get(name) == value for name, value in expected.items())

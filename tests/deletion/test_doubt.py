@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from threading import Event
 from uuid import uuid4
 
@@ -49,9 +50,13 @@ def _doubt(deleter, world, standin, task):
     return doubt
 
 
-def age(task):
-    """Let a doubt be so old that Trigger.dev can have nothing of it in hand any more."""
-    execute("UPDATE task_deletions SET doubtful_since = ? WHERE task_id = ?", PAST, task)
+def age(task, seconds=None):
+    """Let a doubt be this old; or so old that Trigger.dev has nothing of it in hand any more."""
+    since = PAST
+    if seconds is not None:
+        moment = datetime.now(UTC) - timedelta(seconds=seconds)
+        since = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    execute("UPDATE task_deletions SET doubtful_since = ? WHERE task_id = ?", since, task)
     release()
 
 
@@ -123,6 +128,34 @@ def test_a_young_doubt_is_left_alone(deleter, world, standin, doubt, task):
     assert swept(deleter) == []
     assert world.row(task)
     assert standin.requests == []
+
+
+def test_a_doubt_is_looked_at_after_a_minute(deleter, doubt, task):
+    """Trigger.dev was seen to act 33 s after its caller had gone; half a minute is the margin."""
+    doubt(acted=True)
+    age(task, seconds=50)
+    assert swept(deleter) == []
+    age(task, seconds=61)
+    assert swept(deleter) == [(task, "deleted")]
+
+
+def test_doubts_that_cannot_be_told_hold_up_no_others(deleter, world, standin, doubt, task):
+    """However old they are: what was looked at longest ago comes first."""
+    account, stuck = world.account(), [task]
+    doubt(acted=False)
+    for _ in range(2):
+        stuck.append(world.task(account))
+        standin.fail(Fault.reset())
+        standin.fail(Fault.status(401))
+        assert isinstance(attempt(deleter, stuck[-1]), DeletionInDoubt)
+    for seconds, one in enumerate(stuck):
+        age(one, seconds=300 - seconds)
+    *stuck, whole = stuck
+    for one in stuck:
+        standin.always(Fault.status(401), schedule_id=one, method="GET")
+    looked_at = [one.task_id for _ in range(2) for one in sweep(deleter, most=2)]
+    assert looked_at[:2] == stuck
+    assert world.mark(whole) is None
 
 
 def test_a_task_that_is_found_whole_stays(deleter, world, standin, doubt, task):

@@ -163,7 +163,7 @@ BUGS = {
     ),
     "a success in other words counts": (
         scopes.LOST_ID._replace(actors="d", faults=1),
-        (cancel, "judge_schedule", judge),
+        (cancel, "judge_schedule", lambda answer, _: judge(answer)),
     ),
     "a 404 is believed without a proof": (
         scopes.WRONG_KEY._replace(actors="d"),

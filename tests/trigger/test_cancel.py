@@ -554,6 +554,18 @@ def test_a_deadline_that_ends_between_two_requests_is_the_reason(standin, schedu
     assert str(caught.value) == reason
 
 
+@pytest.mark.parametrize("method", ["DELETE", "GET"])
+def test_the_answer_about_another_schedule_proves_nothing(standin, cancel, method):
+    """Whoever mixed it up: it is asked again, and a cancel was perhaps not done."""
+    stored = standin.add("x", externalId=TASK_ID, deduplicationKey="of-the-host")
+    another = Fault.other_words(b'{"id": "sched_another"}')
+    standin.fail(another, schedule_id=stored, method=method)
+    report = cancel(stored)
+    assert report.upstream_statuses == ([404, 200, 200, 200])
+    assert (report.cancelled, report.in_doubt) == ([stored], method == "DELETE")
+    assert standin.schedules == {}
+
+
 # Doubt
 
 
@@ -850,12 +862,16 @@ def test_every_status_leaves_doubt_or_not():
 
 def test_a_request_for_one_schedule_is_told_its_id_or_tried_again():
     """A 422 is any error of the server's database, and a 2xx without an id proves nothing."""
-    assert judge_schedule(Answer(200, {}, b'{"id": "sched_x"}')) is Verdict.SUCCESS
-    for body in (b"", b"{}", b"[]", b'{"id": 1}', b'{"id": "x"}', b"<html>"):
-        assert judge_schedule(Answer(200, {}, body)) is Verdict.RETRY
-    assert judge_schedule(Answer(422, {}, b"")) is Verdict.RETRY
-    advice = {"x-should-retry": "false"}
-    assert judge_schedule(Answer(422, advice, b"")) is Verdict.REFUSED
+
+    def means(status, body, **headers):
+        return judge_schedule(Answer(status, headers, body), TASK_ID)
+
+    assert means(200, b'{"id": "sched_x"}') is Verdict.SUCCESS
+    for body in (b"", b"{}", b"[]", b'{"id": 1}', b'{"id": "x"}', b'{"id": "sched_"}', b"<html>"):
+        assert means(200, body) is Verdict.RETRY
+    for advice in ({}, {"x-should-retry": "true"}, {"x-should-retry": "maybe"}):
+        assert means(422, b"", **advice) is Verdict.RETRY
+    assert means(422, b"", **{"x-should-retry": "false"}) is Verdict.REFUSED
 
 
 def test_the_words_of_a_missing_schedule_count_in_a_404_only():
