@@ -50,19 +50,31 @@ def _doubt(deleter, world, standin, task):
     return doubt
 
 
-def age(task, seconds=None):
-    """Let a doubt be this old; or so old that Trigger.dev has nothing of it in hand any more."""
-    since = PAST
-    if seconds is not None:
-        moment = datetime.now(UTC) - timedelta(seconds=seconds)
-        since = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    execute("UPDATE task_deletions SET doubtful_since = ? WHERE task_id = ?", since, task)
+def age(task):
+    """Let a doubt be so old that Trigger.dev can have nothing of it in hand any more."""
+    begin_doubt(task, PAST)
+
+
+def begin_doubt(task, since):
+    """Let a doubt have begun then, and nobody have looked at it since."""
+    execute(
+        "UPDATE task_deletions SET doubtful_since = ?, lease_expires_at = ? WHERE task_id = ?",
+        since,
+        since,
+        task,
+    )
     release()
 
 
-def swept(deleter):
+def ago(seconds):
+    """Return that moment as the database has it."""
+    moment = datetime.now(UTC) - timedelta(seconds=seconds)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def swept(deleter, **options):
     """Sweep once; return what became of each task."""
-    return [(one.task_id, one.state) for one in sweep(deleter)]
+    return [(one.task_id, one.state) for one in sweep(deleter, **options)]
 
 
 @pytest.mark.parametrize(
@@ -133,29 +145,28 @@ def test_a_young_doubt_is_left_alone(deleter, world, standin, doubt, task):
 def test_a_doubt_is_looked_at_after_a_minute(deleter, doubt, task):
     """Trigger.dev was seen to act 33 s after its caller had gone; half a minute is the margin."""
     doubt(acted=True)
-    age(task, seconds=50)
+    begin_doubt(task, ago(50))
     assert swept(deleter) == []
-    age(task, seconds=61)
+    begin_doubt(task, ago(61))
     assert swept(deleter) == [(task, "deleted")]
 
 
-def test_doubts_that_cannot_be_told_hold_up_no_others(deleter, world, standin, doubt, task):
+def test_doubts_that_cannot_be_told_hold_up_no_others(deleter, world, standin):
     """However old they are: what was looked at longest ago comes first."""
-    account, stuck = world.account(), [task]
-    doubt(acted=False)
-    for _ in range(2):
-        stuck.append(world.task(account))
-        standin.fail(Fault.reset())
-        standin.fail(Fault.status(401))
-        assert isinstance(attempt(deleter, stuck[-1]), DeletionInDoubt)
-    for seconds, one in enumerate(stuck):
-        age(one, seconds=300 - seconds)
-    *stuck, whole = stuck
-    for one in stuck:
-        standin.always(Fault.status(401), schedule_id=one, method="GET")
-    looked_at = [one.task_id for _ in range(2) for one in sweep(deleter, most=2)]
-    assert looked_at[:2] == stuck
-    assert world.mark(whole) is None
+    account = world.account()
+    stuck, others = ([world.task(account) for _ in range(2)] for _ in range(2))
+    for number, task in enumerate([*stuck, *others]):
+        standin.fail(Fault.reset(), Fault.status(401))
+        assert isinstance(attempt(deleter, task), DeletionInDoubt)
+        begin_doubt(task, ago(300 - number))
+    for task in stuck:
+        standin.always(Fault.status(401), schedule_id=task, method="GET")
+    assert swept(deleter, most=2) == [(task, "in doubt") for task in stuck]
+    for task in stuck:
+        lease = ago(1)
+        execute("UPDATE task_deletions SET lease_expires_at = ? WHERE task_id = ?", lease, task)
+    release()
+    assert swept(deleter, most=2) == [(task, "kept") for task in others]
 
 
 def test_a_task_that_is_found_whole_stays(deleter, world, standin, doubt, task):
