@@ -91,6 +91,13 @@ class _BoundedResponse(http.client.HTTPResponse):
                 return version, status, reason
             http.client.parse_headers(self.fp)
 
+    def _read_next_chunk_size(self) -> int:
+        """Refuse a size below zero, by which Python's client would read on without a limit."""
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc]
+        if size < 0:
+            raise ValueError("a chunk below zero")  # which it takes as for a size that is no number
+        return size
+
 
 class _HTTPConnection(urllib3.connection.HTTPConnection):
     response_class = _BoundedResponse

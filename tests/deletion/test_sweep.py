@@ -72,6 +72,27 @@ def test_each_mark_is_tried_once_where_it_cannot_be_taken_over(deleter, world, s
     assert standin.requests == []
 
 
+def test_a_fault_of_ours_keeps_no_other_task_waiting(deleter, world, account, monkeypatch, caplog):
+    """Whatever it is; the log has its traceback, and the mark stays."""
+    tasks = [world.task(account) for _ in range(3)]
+    for task in tasks:
+        world.place_mark(task, lease_seconds=-1)
+    cancel = deleter.schedules.cancel
+
+    def stumble(cancellation):
+        if cancellation.task_id == tasks[1]:
+            raise ValueError("a bug")
+        cancel(cancellation)
+
+    monkeypatch.setattr(deleter.schedules, "cancel", stumble)
+    settled = {one.task_id: one for one in sweep(deleter)}
+    assert [settled[task].state for task in tasks] == ["deleted", "marked", "deleted"]
+    assert settled[tasks[1]].reason == "unexpected error: ValueError"
+    [line] = [line for line in caplog.records if line.exc_info]
+    assert (line.message, line.fields) == ("unexpected error", {"task": tasks[1]})
+    assert world.mark(tasks[1])
+
+
 def test_a_recovery_that_is_overtaken_in_the_middle_leaves_the_rest(
     deleter, world, standin, account
 ):

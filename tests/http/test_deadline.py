@@ -18,6 +18,7 @@ SECONDS = 0.5
 # For a machine that is busy with something else.
 GRACE = 1.0
 ABSENT = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 PATH = "/api/v1/schedules/sched_x"
 
 
@@ -149,8 +150,9 @@ def test_an_answer_that_is_final_is_not_read_past(call, status):
         b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000 + b"\r\n",
         b"HTTP/1.1 200 OK\r\na: " + b"b" * 100_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 1,2\r\n\r\n",
+        CHUNKED + b"-5\r\n{}\r\n0\r\n\r\n",
     ],
-    ids=["nothing", "zeros", "smtp", "status", "headers", "header", "length"],
+    ids=["nothing", "zeros", "smtp", "status", "headers", "header", "length", "chunk"],
 )
 def test_what_is_not_http_is_a_request_exception(call, data):
     """Callers have one kind of error to expect."""
