@@ -30,25 +30,27 @@ class Readiness:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._problems = [UNREACHABLE]
+        self._problems: list[str] = []
         self._good_until = float("-inf")
         self._rehearse = False
 
     def refresh(self) -> list[str]:
-        """Look for problems now, and return those that are known.
+        """Look for problems now, and return them.
 
-        If the database can't be reached, nothing new is known.
+        Raises:
+            DatabaseFailed: the database can't be asked.
         """
+        self._good_until = float("-inf")
         try:
             problems = _look()
             self._rehearse = not problems and _host_may_refuse()
-            self._problems = problems
-            self._good_until = time.monotonic() + (0 if problems else GOOD_SECONDS)
-        except FAILURES:
-            self._good_until = float("-inf")
+        except FAILURES as error:
+            raise DatabaseFailed(explain(error)) from error
         finally:
             release()
-        return self._problems
+        self._problems = problems
+        self._good_until = time.monotonic() + (0 if problems else GOOD_SECONDS)
+        return problems
 
     def problems(self, task_id: str) -> list[str]:
         """Return a sentence for each problem that stands against deleting this task.

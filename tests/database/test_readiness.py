@@ -8,7 +8,7 @@ from recoup.app import create_app
 from recoup.database import readiness as readiness_module
 from recoup.database import waits
 from recoup.database.connection import DatabaseFailed, execute
-from recoup.database.readiness import UNREACHABLE, Readiness, find_problems
+from recoup.database.readiness import Readiness, find_problems
 from recoup.deletion.outcomes import DeletionNotPossible
 from recoup.deletion.sweep import sweep
 from tests.conftest import close_database, make_config
@@ -202,13 +202,18 @@ def test_what_would_refuse_the_delete_of_this_row_is_tried_out(world, role, made
     assert world.schedule_ids(world.made_task)
 
 
-def test_a_database_that_cannot_be_reached_is_no_new_knowledge(world, postgres, monkeypatch):
-    """The statements of the deletion themselves will say so."""
-    readiness = Readiness()
-    readiness.refresh()
-    lose_the_connection(monkeypatch)
-    readiness.refresh()
-    assert readiness.problems(world.made_task) == []
+def test_an_old_look_is_no_knowledge_where_a_new_one_fails(world, role, monkeypatch):
+    """The database may have changed meanwhile."""
+    readiness = world.deleter.readiness
+    assert readiness.refresh() == []
+    role("REVOKE DELETE ON scheduled_actions FROM {role}")
+    lose_the_connection(monkeypatch, times=2)
+    with pytest.raises(DatabaseFailed, match="lost"):
+        readiness.refresh()
+    assert isinstance(attempt(world.deleter, world.made_task), DatabaseFailed)
+    assert isinstance(attempt(world.deleter, world.made_task), DeletionNotPossible)
+    assert world.schedule_ids(world.made_task)
+    assert world.mark(world.made_task) is None
 
 
 def lose_the_connection(monkeypatch, times=1000):
@@ -229,7 +234,7 @@ def test_before_anything_is_known_nothing_is_begun(world, role, monkeypatch):
     """A first look that fails is no look without problems."""
     role("REVOKE DELETE ON scheduled_actions FROM {role}")
     lose_the_connection(monkeypatch, times=1)
-    assert isinstance(attempt(world.deleter, world.made_task), DeletionNotPossible)
+    assert isinstance(attempt(world.deleter, world.made_task), DatabaseFailed)
     assert world.schedule_ids(world.made_task)
     assert world.mark(world.made_task) is None
 
@@ -241,7 +246,8 @@ def test_a_look_that_fails_gives_its_connection_back(world, monkeypatch):
         raise peewee.OperationalError("lost")
 
     monkeypatch.setattr(readiness_module, "_host_may_refuse", fail)
-    assert Readiness().refresh() == [UNREACHABLE]
+    with pytest.raises(DatabaseFailed, match="lost"):
+        Readiness().refresh()
     assert connections_in_use() == 0
 
 
