@@ -29,11 +29,11 @@ def clock_plus(seconds: Any) -> peewee.Node:
 def is_past(moment: Any, longest: float, by: peewee.Node | None = None) -> peewee.Expression:
     """Whether an instant of ours has passed, by now or `by` another time.
 
-    It is never further ahead of now than `longest` seconds. On SQLite, one that is was written
-    before the machine's clock was set back, and counts as passed.
+    It is never further ahead of now than `longest` seconds. One that is was written before the
+    clock was set back, or by a server whose clock was ahead of this one's, and counts as passed.
     """
-    over: peewee.Expression = moment <= (by or clock())
-    return over if is_postgres() else over | (moment > clock_plus(longest))
+    over: peewee.Expression = (moment <= (by or clock())) | (moment > clock_plus(longest))
+    return over
 
 
 def instant(value: peewee.ColumnBase) -> peewee.ColumnBase:

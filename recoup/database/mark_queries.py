@@ -31,8 +31,8 @@ def place_mark(
 def has_expired() -> peewee.Expression:
     """Whether a mark may be taken over, as an expression.
 
-    On SQLite a lease from before the clock was set back counts as over, too; otherwise the mark
-    would stand until the clock is there again. If the owner still works, this is as safe as any
+    A lease from before the clock was set back counts as over, too; otherwise the mark would stand
+    until the clock is there again. If the owner still works, this is as safe as any
     lease that has run out: see `recoup.deletion.staged`.
     """
     return is_past(TaskDeletion.lease_expires_at, LONGEST_LEASE_SECONDS)
@@ -105,9 +105,9 @@ def old_doubts(age_seconds: Node, limit: Node) -> peewee.BaseQuery:
 def _is_old_doubt(age_seconds: Node) -> peewee.Expression:
     """Whether a doubt is that old and nobody looks at it; `age_seconds` is below zero.
 
-    On SQLite also one that began ahead of now: the clock was set back, and nobody knows its age.
+    Also one that began far ahead of now: the clock was set back, and nobody knows its age.
     """
-    old = is_past(TaskDeletion.doubtful_since, 0, by=clock_plus(age_seconds))
+    old = is_past(TaskDeletion.doubtful_since, LONGEST_LEASE_SECONDS, by=clock_plus(age_seconds))
     return old & has_expired()
 
 

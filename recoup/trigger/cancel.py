@@ -19,6 +19,7 @@ from recoup.trigger.answers import (
     judge_schedule,
     may_have_acted,
     read_object,
+    schedule_id,
     seconds_until_reset,
 )
 from recoup.trigger.cancellation import CancelFailed, Cancellation, CancelReport
@@ -50,7 +51,7 @@ class TriggerSchedules(SchedulesRoute):
             CancelFailed: refused, or not settled before the deadline.
         """
         self._delete(cancellation.task_id, cancellation)
-        named = cancellation.schedule_id
+        named = cancellation.named
         if not named or named in cancellation.report.cancelled:
             return
         stored = self._look_up(named, cancellation)
@@ -69,10 +70,9 @@ class TriggerSchedules(SchedulesRoute):
         """
         if self._look_up(cancellation.task_id, cancellation):
             return True
-        named = cancellation.schedule_id
-        if not named:
+        if not cancellation.named:
             return False
-        stored = self._look_up(named, cancellation)
+        stored = self._look_up(cancellation.named, cancellation)
         if stored is None:
             self._believe_missing(cancellation)
             return False
@@ -97,7 +97,7 @@ class TriggerSchedules(SchedulesRoute):
     def _delete(self, key: str, cancellation: Cancellation) -> None:
         answer = self._settle("DELETE", key, cancellation)
         if answer is not None:
-            cancellation.report.cancelled.append(read_object(answer)["id"])
+            cancellation.report.cancelled.append(schedule_id(answer) or key)
 
     def _look_up(self, key: str, cancellation: Cancellation) -> dict[str, Any] | None:
         """Return the schedule with a task's key, or with the id that a row names, if it exists."""

@@ -55,3 +55,8 @@ class Cancellation:
     deadline: Deadline
     others: Callable[[], Sequence[str]]
     report: CancelReport = field(default_factory=CancelReport)
+
+    @property
+    def named(self) -> str:
+        """The id that the row names, as Trigger.dev knows it; empty: none."""
+        return (self.schedule_id or "").strip()

@@ -239,6 +239,15 @@ def test_a_404_is_always_believed_where_the_operator_says_so(standin):
     assert keys(standin) == [TASK_ID, "sched_gone"]
 
 
+@pytest.mark.parametrize("form", [" {}", "{} ", "{}\n"])
+def test_space_around_an_id_is_none_of_it(standin, cancel, has_schedule, form):
+    """Another program may have stored it so; its schedule would live on."""
+    stored = standin.add("x", externalId=TASK_ID, deduplicationKey="of-the-host")
+    assert has_schedule(form.format(stored))
+    assert cancel(form.format(stored)).cancelled == [stored]
+    assert standin.schedules == {}
+
+
 def test_a_text_that_is_no_id_of_trigger_dev_is_not_sent(standin, cancel):
     """It might be taken for somebody's deduplication key."""
     other = standin.add(OTHER_ID)
@@ -661,7 +670,7 @@ def _fail_at(address, verify=True, reason=None):
         "sched_%2e%2e",
         "sched_x?y=1",
         "sched_x#y",
-        "sched_x ",
+        "sched_x y",
         "sched_x\r\nHost: evil.test\r\n\r\n",
         "\x00",
         "sched_ü\N{PILE OF POO}",
