@@ -485,6 +485,13 @@ def test_a_dotenv_file_is_read(dotenv):
     assert config.web_threads == 7
 
 
+@pytest.mark.parametrize("line", ["a${HOME}b", "'a${HOME}b'", '"a${HOME}b"'])
+def test_a_value_of_a_dotenv_file_is_taken_as_it_stands(dotenv, line):
+    """A secret may have any characters, and Docker's `--env-file` replaces nothing either."""
+    dotenv.write_text(f"TRIGGER_SECRET_KEY=tr_file\nPRIVY_PROJECT_SECRET={line}\n")
+    assert Config.load().privy_project_secret == "a${HOME}b"
+
+
 def test_the_environment_is_above_the_dotenv_file(dotenv, monkeypatch):
     """What the deployment sets can't be undone by a file."""
     dotenv.write_text("WEB_THREADS=7\nPRIVY_APP_ID=file\n")

@@ -177,4 +177,4 @@ def read_environment() -> dict[str, str | None]:
     ]
     if wrong:
         raise ConfigError({".env": wrong})
-    return {**dotenv_values(stream=StringIO(text)), **os.environ}
+    return {**dotenv_values(stream=StringIO(text), interpolate=False), **os.environ}
