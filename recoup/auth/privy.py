@@ -3,14 +3,14 @@
 Sources: Privy's documentation pages "Access tokens" and "Get user by ID".
 """
 
-import json
 from urllib.parse import quote
 
 import jwt
 import requests
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from recoup.http.client import Answer, Client
+from recoup.http.client import Answer, Client, read_object
+from recoup.http.deadline import Deadline
 from recoup.http.failures import in_words
 
 ISSUER = "privy.io"
@@ -61,14 +61,22 @@ class Privy:
         """
         path = f"/v1/users/{quote(self._subject(token), safe='')}"
         try:
-            answer = self._client.send("GET", path, LOOKUP_SECONDS)
+            answer = self._ask(path)
         except requests.RequestException as error:
             raise PrivyFailed(in_words(error, LOOKUP_SECONDS)) from None
-        if answer.status == 404:
+        if answer.status == 404 and read_object(answer):  # a wrong address has a page
             raise InvalidToken("unknown user")
         if answer.status != 200:
             raise PrivyFailed(f"Privy answered {answer.status}")
         return _first_address(answer)
+
+    def _ask(self, path: str) -> Answer:
+        """Ask, and once more if no answer came: a connection that was kept may have been lost."""
+        deadline = Deadline(LOOKUP_SECONDS)
+        try:
+            return self._client.send("GET", path, LOOKUP_SECONDS / 2)
+        except requests.RequestException:
+            return self._client.send("GET", path, deadline.left())
 
     def _subject(self, token: str) -> str:
         try:
@@ -92,11 +100,11 @@ class Privy:
 
 def _first_address(answer: Answer) -> str | None:
     try:
-        accounts = json.loads(answer.body)["linked_accounts"]
+        accounts = read_object(answer)["linked_accounts"]
         addresses = [account["address"] for account in accounts if account["type"] == "email"]
         types = [account["type"] for account in accounts]
         if not all(isinstance(text, str) for text in addresses + types):
             raise TypeError("an address or a type is not a string")
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (TypeError, KeyError):
         raise PrivyFailed("Privy did not answer with a user") from None
     return addresses[0] if addresses else None

@@ -1,5 +1,6 @@
 """Calls to outside services, Trigger.dev and Privy, each within a deadline."""
 
+import json as _json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +19,15 @@ class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+def read_object(answer: Answer) -> dict[str, Any]:
+    """Return the JSON object of an answer; an empty one if it has none."""
+    try:
+        content = _json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 class Client:

@@ -11,12 +11,10 @@ and its client; and its real server's answers.
 * `429` has `x-ratelimit-reset` in unix **milliseconds** and no `Retry-After`.
 """
 
-import json
 import re
 from enum import Enum
-from typing import Any
 
-from recoup.http.client import Answer
+from recoup.http.client import Answer, read_object
 from recoup.trigger.schedule import SCHEDULE_ID
 
 RETRIED = (408, 409, 429)
@@ -80,15 +78,6 @@ def may_have_acted(answer: Answer) -> bool:
     answer (1xx) the final one is not known. A success in other words may not be Trigger.dev's.
     """
     return answer.status < 300 or answer.status == 422 or answer.status >= 500
-
-
-def read_object(answer: Answer) -> dict[str, Any]:
-    """Return the JSON object of an answer; an empty one if it has none."""
-    try:
-        content = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def describe(answer: Answer) -> str:

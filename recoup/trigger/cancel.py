@@ -11,14 +11,13 @@ from typing import Any
 
 import requests
 
-from recoup.http.client import Answer
+from recoup.http.client import Answer, read_object
 from recoup.http.failures import in_words, was_sent
 from recoup.trigger.answers import (
     Verdict,
     describe,
     judge_schedule,
     may_have_acted,
-    read_object,
     schedule_id,
     seconds_until_reset,
 )

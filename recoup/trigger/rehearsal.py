@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import requests
 
-from recoup.http.client import Answer
+from recoup.http.client import Answer, read_object
 from recoup.http.deadline import Deadline
 from recoup.http.failures import in_words, was_sent
 from recoup.trigger.answers import (
@@ -25,7 +25,6 @@ from recoup.trigger.answers import (
     judge,
     judge_schedule,
     may_have_acted,
-    read_object,
     schedule_id,
     seconds_until_reset,
 )

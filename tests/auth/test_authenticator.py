@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 
 from recoup import log
 from recoup.app import create_app
+from recoup.auth.privy import Privy
 from recoup.database.connection import execute, fetch, release
 from recoup.http.client import BODY_LIMIT_BYTES
 from tests.conftest import make_config
@@ -24,8 +25,10 @@ from tests.privy import (
     google,
     make_claims,
     make_token,
+    signing_key,
     verification_key,
 )
+from tests.sockets import answer_with, talker
 
 # A caller that was let in is told that there is no such task: it asks for one that isn't.
 NOBODYS_TASK = "0d9a3c1e-6a83-4b8c-9d52-6f2c4e1a7b10"
@@ -410,6 +413,26 @@ def test_a_privy_that_hangs_is_given_up(sqlite_client, privy, monkeypatch):
     started = time.monotonic()
     assert bearer(sqlite_client, make_token()) == failed(NOT_CHECKED)
     assert time.monotonic() - started < 10
+
+
+def test_a_page_that_is_not_privys_is_no_unknown_user(sqlite_client, privy):
+    """At a wrong address everything is a 404, and no caller's fault."""
+    privy.answer = (404, b"<html>Not Found</html>")
+    assert bearer(sqlite_client, make_token()) == failed(NOT_CHECKED)
+
+
+def test_a_connection_that_privy_gave_up_costs_no_token():
+    """It may hang up just as the kept connection is used again."""
+    user = json.dumps({"linked_accounts": [email("a@example.com")]}).encode()
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(user), user)
+
+    def answer_once(connection):
+        answer_with(answer)(connection)
+        connection.recv(65536)  # the second request, which gets no answer
+
+    with talker(answer_once) as (host, port):
+        asked = Privy(APP_ID, "secret", signing_key().public_key(), f"http://{host}:{port}")
+        assert [asked.email(make_token()) for _ in range(3)] == ["a@example.com"] * 3
 
 
 def test_our_secret_is_what_privy_knows_us_by(sqlite_url, standin, privy):
