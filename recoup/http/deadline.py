@@ -16,6 +16,17 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 CONNECT_SECONDS = 3.0
+# A firewall forgets connections that are idle for minutes. Such a connection is given up.
+KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+SOCKET_OPTIONS = [
+    *urllib3.connection.HTTPConnection.default_socket_options,
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(  # not every system has them
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in KEEPALIVE.items()
+        if hasattr(socket, name)
+    ),
+]
 SHORTEST_SECONDS = 0.001
 
 
@@ -126,7 +137,7 @@ class _HTTPSConnection(_HTTPConnection, urllib3.connection.HTTPSConnection):
         """Connect; a TLS handshake that hangs or is cut off counts as no connection."""
         try:
             super().connect()
-        except (TimeoutError, ConnectionError) as error:
+        except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
             raise urllib3.exceptions.NewConnectionError(self, f"TLS: {error}") from error
 
 
@@ -168,11 +179,13 @@ class DeadlineAdapter(HTTPAdapter):
         return resp
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, socket_options=SOCKET_OPTIONS, **kwargs)
         self._bound(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        return self._bound(super().proxy_manager_for(*args, **kwargs))
+        return self._bound(
+            super().proxy_manager_for(*args, socket_options=SOCKET_OPTIONS, **kwargs)
+        )
 
     def _bound(self, manager: urllib3.PoolManager) -> urllib3.PoolManager:
         manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}

@@ -160,6 +160,16 @@ def test_what_is_not_http_is_a_request_exception(call, data):
         call(url_of(address))
 
 
+def test_an_idle_connection_is_kept_alive(call, clients, standin):
+    """Else a firewall forgets it, and the next call waits for an answer that can't come."""
+    call(standin.url)
+    [kept] = [one for one in clients[standin.url]._adapter._pool.pool.queue if one]
+    options = (socket.SO_KEEPALIVE, socket.TCP_NODELAY)
+    levels = (socket.SOL_SOCKET, socket.IPPROTO_TCP)
+    assert all(map(kept.sock.getsockopt, levels, options))
+    assert kept.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+
+
 def test_a_connection_that_is_not_made_ends_with_the_seconds(call, in_time):
     """A host that drops packets costs no more than the time of the call."""
     with black_hole() as address, pytest.raises(requests.ConnectTimeout):

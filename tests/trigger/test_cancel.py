@@ -751,10 +751,12 @@ def test_a_proxy_that_cannot_be_reached_leaves_no_doubt(standin, scheme):
     assert not report.in_doubt
 
 
-def test_a_proxy_that_refuses_the_tunnel_leaves_no_doubt():
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n", b"220 smtp.example\r\n"]
+)
+def test_a_proxy_that_refuses_the_tunnel_leaves_no_doubt(said):
     """A request that waits for its tunnel has not been sent."""
-    refusal = answer_with(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
-    with talker(refusal) as (host, port):
+    with talker(answer_with(said)) as (host, port):
         schedules = TriggerSchedules("https://trigger.test", "k", proxy_url=f"http://{host}:{port}")
         report = fail_at(schedules, "sched_x", seconds=0.5)
     assert not report.in_doubt
