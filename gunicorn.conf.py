@@ -39,6 +39,11 @@ worker_connections = max(threads, min(1000, _room))
 worker_class = "recoup.web.worker.Worker"
 logger_class = "recoup.web.logger.Logger"
 
+# What proxies say of the scheme and the path means nothing here. If two of them disagree, gunicorn
+# would refuse the request.
+secure_scheme_headers = {}
+forwarder_headers = ""
+
 # Seconds. A worker whose main thread doesn't respond for this long is replaced. A request may take
 # longer.
 timeout = 60

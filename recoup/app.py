@@ -17,19 +17,15 @@ from recoup.database.connection import connect, release
 from recoup.deletion.staged import Deleter
 from recoup.trigger.cancel import TriggerSchedules
 from recoup.web import docs, errors, health, openapi, tasks
+from recoup.web.headers import CORS_HEADERS
 from recoup.web.limit import DeletionLimit
 from recoup.web.services import Services
 
 MAX_BODY_BYTES = 64 * 1024
 # One in eight threads is kept free of deletions, for health checks and quick answers.
 SPARE_THREAD_IN = 8
-# On each answer, also to preflights: a page of any origin may ask, with its own key.
-CORS_HEADERS = (
-    ("Access-Control-Allow-Origin", "*"),
-    ("Access-Control-Allow-Methods", "GET, DELETE"),
-    ("Access-Control-Allow-Headers", "x-api-key, Authorization, Content-Type"),
-    ("Access-Control-Expose-Headers", "X-Request-ID"),
-)
+# Somebody may put a key where an id belongs.
+_KEY = re.compile(r"\b(recoup_sk|tr_[a-z]+)_[\w-]+")
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -124,4 +120,6 @@ def _wrap(app: Flask) -> None:
 
 
 def _asked_for(request: Request) -> dict[str, str]:
-    return {"route": request.url_rule.rule} if request.url_rule else {"path": request.path}
+    if request.url_rule:
+        return {"route": request.url_rule.rule}
+    return {"path": _KEY.sub(r"\1_***", request.path)}

@@ -183,6 +183,13 @@ class TestRequestLine:
         assert (line["level"], line["status"]) == ("info", 403)
         assert (line["account"], line["task"]) == (stranger, task)
 
+    @pytest.mark.parametrize("key", ["recoup_sk_4f-2_x", "tr_prod_4f-2_x"])
+    def test_a_key_in_a_path_is_masked(self, client, lines, key):
+        """Somebody may put it where an id belongs."""
+        client.get(f"/api/tasks/{key}/x")
+        [line] = lines()
+        assert line["path"] == f"/api/tasks/{key.removesuffix('4f-2_x')}***/x"
+
     def test_a_path_without_a_route_is_named_itself(self, client, lines):
         """What isn't known is left out."""
         client.get("/unknown")

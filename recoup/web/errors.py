@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from recoup import log
 from recoup.auth.authenticator import Unauthenticated
@@ -53,7 +53,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(TaskNotFound, _task_not_found)
     for failure in FAILURES:
         app.register_error_handler(failure, _failed)
-    app.register_error_handler(BadRequest, _bad_request)
+    app.register_error_handler(ClientDisconnected, _bad_request)
     # gunicorn reads a chunked body only when the app does, and finds a broken one only then.
     app.register_error_handler(ParseException, _bad_request)
     app.register_error_handler(HTTPException, _http_error)

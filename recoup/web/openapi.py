@@ -48,8 +48,9 @@ DESCRIPTION = """\
 Deletes a scheduled task together with its schedule at Trigger.dev, or leaves both as they were.
 
 Any other path is answered `404` and any other method `405`, in the shape of
-`DeleteTaskFailureResponse`. Every answer has an `X-Request-ID`: yours, if you sent one of up to
-64 letters, digits, dots, hyphens and underscores.
+`DeleteTaskFailureResponse`. What is no valid HTTP is refused in that shape, too. Every other answer
+has an `X-Request-ID`: yours, if you sent one of up to 64 letters, digits, dots, hyphens and
+underscores.
 """
 
 SCHEMAS: tuple[type[Schema], ...] = (

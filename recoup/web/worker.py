@@ -5,6 +5,7 @@ read its answer. The main thread waits for a client that doesn't hang up after i
 accepts nobody else meanwhile. A few such clients stop the service.
 """
 
+import json
 import socket
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.util import close_graceful
 from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
+
+from recoup.web.headers import CORS_HEADERS
 
 # For a request, from its first byte to its last; and for the client to read the answer.
 CLIENT_SECONDS = 5
@@ -105,13 +108,39 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return False
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
-        """Answer and log as gunicorn does, without quotes: a broken header may contain a key."""
+        """Log as gunicorn does and answer in our shape, without quotes.
+
+        A broken header may contain a key.
+        """
         if isinstance(exc, ParseException):
             exc.args = ()
             for name, value in vars(exc).items():
                 if isinstance(value, str | bytes):
                     setattr(exc, name, "...")
-        super().handle_error(req, client, addr, exc)
+        super().handle_error(req, _Refused(client), addr, exc)
+
+
+class _Refused:
+    """The socket of a client whose request is no HTTP, for which gunicorn has a page of HTML."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendall(self, page: bytes) -> None:
+        """Send the page's status and reason as the app would."""
+        status_line = page.partition(b"\r\n")[0].decode()
+        body = json.dumps({"status": "error", "error": status_line.split(" ", 2)[2]})
+        headers = (
+            ("Connection", "close"),
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            *CORS_HEADERS,
+        )
+        lines = [status_line, *(f"{name}: {value}" for name, value in headers), "", body]
+        self._sock.sendall("\r\n".join(lines).encode())
 
 
 def _bound(sock: socket.socket, seconds: float) -> None:

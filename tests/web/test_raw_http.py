@@ -190,10 +190,38 @@ def test_what_is_broken_is_not_quoted(server, key, line):
     ],
 )
 def test_what_is_not_http_never_comes_to_us(server, request_bytes, status):
-    """gunicorn refuses it once and hangs up, before any of it is taken for a request."""
+    """gunicorn refuses it once and hangs up, before any of it is taken for a request.
+
+    A page can read the refusal, as any answer of ours.
+    """
     before = len(server.log_lines())
-    assert statuses(talk(server, request_bytes)) == [status]
+    received = talk(server, request_bytes)
+    assert statuses(received) == [status]
+    reason = received.partition(b"\r\n")[0].decode().split(" ", 2)[2]
+    assert outcome(received) == (status, {"status": "error", "error": reason})
+    assert b"\r\nContent-Type: application/json\r\n" in received
+    assert b"\r\nAccess-Control-Allow-Origin: *\r\n" in received
     assert len(server.log_lines()) == before
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param([b"SCRIPT_NAME: /foo"], id="a prefix that the path lacks"),
+        pytest.param([b"SCRIPT_NAME: /api"], id="a prefix"),
+        pytest.param([b"X-Forwarded-Proto: https", b"X-Forwarded-Ssl: off"], id="two proxies"),
+    ],
+)
+def test_what_a_proxy_says_of_scheme_and_path_changes_nothing(server, lines):
+    """Nothing here depends on it."""
+    request_bytes = head(b"x-api-key: unknown", *lines, length(VALID_BODY)) + VALID_BODY
+    assert outcome(talk(server, request_bytes)) == (401, UNAUTHORIZED)
+
+
+def test_an_odd_host_is_no_wrong_body(server):
+    """It is refused in other words."""
+    received = talk(server, b"GET /healthz HTTP/1.0\r\nHost: %s\r\n\r\n" % (b"h" * 3000))
+    assert outcome(received) == (400, {"status": "error", "error": "Bad Request"})
 
 
 @pytest.mark.parametrize(
