@@ -1,5 +1,6 @@
 """A connection to Postgres: when it may be opened, and how long a thread waits for it."""
 
+import os
 import time
 from contextlib import suppress
 from typing import Any, ClassVar, Self
@@ -9,11 +10,15 @@ from psycopg.pq import TransactionStatus
 
 from recoup.database import waits
 
+# The host may have set another for its database, in which psycopg can't read an instant. libpq takes
+# it from here alone, and a pooler passes it on.
+os.environ["PGDATESTYLE"] = "ISO"
 # After a refused connection, the server is not asked for another one for so long.
 REFUSED_SECONDS = 0.5
 SETTINGS: dict[str, Any] = {
     "application_name": "recoup",
     "autocommit": True,
+    "client_encoding": "UTF8",
     # The least that psycopg accepts. It is below `WAIT_SECONDS`, so that waiting threads hear why.
     "connect_timeout": 2,
     "prepare_threshold": None,  # until it is known to be safe; see `_configure` of the pool

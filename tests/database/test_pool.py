@@ -11,7 +11,7 @@ from psycopg import sql
 
 from recoup.app import create_app
 from recoup.database import postgres as pools
-from recoup.database import session
+from recoup.database import session, statements
 from recoup.database.connection import (
     AnswerLost,
     DatabaseFailed,
@@ -21,6 +21,7 @@ from recoup.database.connection import (
     fetch,
     release,
 )
+from recoup.database.orphans import due_orphans, record_orphan
 from recoup.database.readiness import find_problems
 from tests.conftest import close_database, make_config
 from tests.database.conftest import SECONDS, backend, in_thread, ours
@@ -102,6 +103,43 @@ def use_all(size):
 def refusals():
     """Return how often the server has refused a connection."""
     return database.obj._pool.get_stats().get("connections_errors", 0)
+
+
+# The host's settings
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "datestyle = 'SQL, DMY'",
+        "client_encoding = 'LATIN1'",
+        "client_encoding = 'SQL_ASCII'",
+        "intervalstyle = 'iso_8601'",
+        "timezone = 'Asia/Kolkata'",
+    ],
+)
+def test_settings_of_the_host_are_not_ours(postgres_url, served, setting):
+    """What a session would have from its database changes no value that we read."""
+    name = psycopg.conninfo.conninfo_to_dict(postgres_url)["dbname"]
+    close_database()
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f'ALTER DATABASE "{name}" SET {setting}')
+        try:
+            world, client = served(postgres_url)
+            owner = world.account(email="日本@example.com")
+            task, key = world.task(owner), world.key(owner)
+            world.place_mark(task, lease_seconds=60)
+            assert statements.account_of_email("日本@example.com") == owner
+            assert 0 <= statements.count_marks()[1] < SECONDS
+            record_orphan(str(uuid4()), -1)
+            assert [0 <= one.age_seconds < SECONDS for one in due_orphans(10)] == [True]
+            assert client.get("/metrics").status_code == 200
+            execute("UPDATE task_deletions SET lease_expires_at = now()")
+            assert delete(client, task, key).status_code == 200
+        finally:
+            close_database()
+            admin.execute(f'ALTER DATABASE "{name}" RESET ALL')
+            admin.execute("DELETE FROM orphaned_schedules")
 
 
 # Few connections
