@@ -145,8 +145,8 @@ def rehearse(task_id: str) -> str | None:
     try:
         if _try_to_delete(task_id) or not _exists(task_id):
             return None
-    except (peewee.IntegrityError, peewee.InternalError, peewee.ProgrammingError):
-        return "The database refuses to delete this task."
+    except (peewee.IntegrityError, peewee.InternalError, peewee.ProgrammingError) as error:
+        return f"The database refuses to delete this task: {explain(error)}"
     except FAILURES as error:
         release()
         raise DatabaseFailed(explain(error)) from error

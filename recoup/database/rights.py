@@ -30,7 +30,6 @@ def find_refusals() -> list[str]:
         *(f"The role lacks {lack}." for lack in _lacking_rights()),
         *(f"Row level security hides rows from this role in {table}." for table in hidden),
         *_read_only(),
-        *(f"The foreign key {name} forbids deleting tasks." for name in _forbidding_keys()),
     ]
 
 
@@ -73,17 +72,6 @@ def _read_only() -> list[str]:
         return []
     database.close_idle()  # a session that began in a read-only time stays read-only
     return ["The session is read-only."]
-
-
-def _forbidding_keys() -> list[str]:
-    """Return the host's foreign keys that keep a task from being deleted."""
-    return [name for (name,) in fetch_rows(FORBIDDING_KEYS, table_name(ScheduledAction))]
-
-
-FORBIDDING_KEYS = """
-SELECT conname FROM pg_constraint
-WHERE contype = 'f' AND confrelid = %s::regclass AND confdeltype IN ('a', 'r')
-"""
 
 
 def fetch_rows(sql: str, *params: Any) -> list[tuple[Any, ...]]:

@@ -10,8 +10,8 @@ from psycopg.pq import TransactionStatus
 
 from recoup.database import waits
 
-# The host may have set another for its database, in which psycopg can't read an instant. libpq takes
-# it from here alone, and a pooler passes it on.
+# The host may have set another for its database, in which psycopg can't read an instant. libpq
+# takes it from here alone, and a pooler passes it on.
 os.environ["PGDATESTYLE"] = "ISO"
 # After a refused connection, the server is not asked for another one for so long.
 REFUSED_SECONDS = 0.5

@@ -11,7 +11,7 @@ from recoup.database import statements
 from recoup.database.connection import release
 from recoup.deletion import marks
 from recoup.deletion.marks import Mark, Origin
-from recoup.deletion.outcomes import DeletionInDoubt
+from recoup.deletion.outcomes import DeletionInDoubt, DeletionNotPossible
 from recoup.deletion.scope import note_request
 from recoup.deletion.settling import note_report
 from recoup.deletion.staged import Deleter, MarkLost
@@ -27,7 +27,7 @@ def settle(deleter: Deleter, task_id: str) -> None:
     Notes as `state` what the task is now: `kept`, `deleted`, or `overtaken` by another.
 
     Raises:
-        DeletionInDoubt: it is not known yet.
+        DeletionInDoubt: it is not known yet, or the database would not let the row be deleted.
         DeletionUnfinished, DatabaseFailed: the mark stays for the next try.
     """
     mark = Mark(task_id, Origin.EXPIRED)
@@ -40,7 +40,9 @@ def settle(deleter: Deleter, task_id: str) -> None:
     log.note(step="look up", schedule=cancellation.schedule_id)
     try:
         whole = deleter.schedules.has_schedule(cancellation)
-    except CancelFailed as error:
+        if not whole:
+            deleter.check_possible(task_id)
+    except (CancelFailed, DeletionNotPossible) as error:
         note_report(cancellation.report, str(error))
         log.note(state="in doubt")
         raise DeletionInDoubt(str(error)) from error

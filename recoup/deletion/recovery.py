@@ -13,7 +13,7 @@ def recover(deleter: Deleter, task_id: str) -> bool:
     Notes as `state` how it ended: `deleted`, or `overtaken` by another.
 
     Raises:
-        DeletionUnfinished, DatabaseFailed: the mark stays for the next try.
+        DeletionNotPossible, DeletionUnfinished, DatabaseFailed: the mark stays for the next try.
     """
     mark = marks.take_over(task_id, deleter.lease_seconds)
     if mark is None:
@@ -24,6 +24,7 @@ def recover(deleter: Deleter, task_id: str) -> bool:
     try:
         if standing and standing.token != mark.token:
             raise MarkLost  # and nobody asked for this row, which has been put back meanwhile
+        deleter.check_possible(task_id)
         deleter.carry_out(mark, deleter.begin(task_id, standing and standing.schedule_id))
     except MarkLost:
         log.note(state="overtaken")

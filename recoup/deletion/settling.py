@@ -6,7 +6,12 @@ from typing import NamedTuple
 
 from recoup import log, metrics
 from recoup.database.connection import DatabaseFailed, release
-from recoup.deletion.outcomes import DeletionInDoubt, DeletionUnfinished, OrphanWaiting
+from recoup.deletion.outcomes import (
+    DeletionInDoubt,
+    DeletionNotPossible,
+    DeletionUnfinished,
+    OrphanWaiting,
+)
 from recoup.trigger.cancellation import CancelReport
 
 
@@ -30,7 +35,7 @@ def try_one(event: str, task_id: str, work: Callable[[], object]) -> Settled:
         except (DeletionInDoubt, OrphanWaiting) as error:
             reason = str(error)
             log.note(level=logging.WARNING)
-        except (DeletionUnfinished, DatabaseFailed) as error:
+        except (DeletionNotPossible, DeletionUnfinished, DatabaseFailed) as error:
             reason = str(error.__cause__ or error)
             log.note(state=_unsettled(event))
             log.fail(error)

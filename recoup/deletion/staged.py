@@ -76,7 +76,7 @@ class Deleter:
         """
         cancellation = self.begin(task_id, None)
         cancellation.schedule_id = find_in_scope(task_id, caller)
-        self._check_possible(task_id)
+        self.check_possible(task_id)
         requested_by = caller.account_id if caller else None
         while True:
             try:
@@ -106,7 +106,13 @@ class Deleter:
         deadline = Deadline(self._deadline_seconds)
         return Cancellation(task_id, schedule_id, deadline, others)
 
-    def _check_possible(self, task_id: str) -> None:
+    def check_possible(self, task_id: str) -> None:
+        """See that the database would let the task's row be deleted.
+
+        Raises:
+            DeletionNotPossible: it would not; the message says why.
+            DatabaseFailed: that can't be told now.
+        """
         problems = self.readiness.problems(task_id)
         if problems:
             raise DeletionNotPossible(" ".join(problems))

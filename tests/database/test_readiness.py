@@ -1,13 +1,16 @@
 """Whether the database would let a deletion be finished, checked before one begins."""
 
+from uuid import uuid4
+
 import peewee
 import psycopg
 import pytest
 
 from recoup.app import create_app
 from recoup.database import readiness as readiness_module
-from recoup.database import waits
-from recoup.database.connection import DatabaseFailed, execute
+from recoup.database import statements, waits
+from recoup.database.connection import DatabaseFailed, execute, release
+from recoup.database.orphans import record_orphan
 from recoup.database.readiness import Readiness, find_problems
 from recoup.deletion.outcomes import DeletionNotPossible
 from recoup.deletion.sweep import sweep
@@ -97,11 +100,6 @@ def test_rights_that_are_granted_by_column_count(world, role):
             "Row level security hides rows from this role in task_deletions.",
         ),
         (
-            "CREATE TABLE notes (task uuid REFERENCES scheduled_actions (id))",
-            "DROP TABLE notes",
-            "The foreign key notes_task_fkey forbids deleting tasks.",
-        ),
-        (
             "ALTER TABLE account_emails RENAME TO gone",
             "ALTER TABLE gone RENAME TO account_emails",
             "The database lacks table account_emails: run `recoup db upgrade`.",
@@ -161,6 +159,10 @@ def test_a_host_trigger_is_tried_out_on_the_task_itself(world, role):
     "made",
     [
         [
+            "CREATE TABLE notes (task uuid REFERENCES scheduled_actions (id))",
+            "INSERT INTO notes SELECT id FROM scheduled_actions",
+        ],
+        [
             "CREATE TABLE runs (id int PRIMARY KEY, task uuid "
             "REFERENCES scheduled_actions (id) ON DELETE CASCADE)",
             "CREATE TABLE bills (run int REFERENCES runs (id))",
@@ -188,6 +190,7 @@ def test_a_host_trigger_is_tried_out_on_the_task_itself(world, role):
         ],
     ],
     ids=[
+        "a foreign key",
         "a cascade that is forbidden",
         "a column that may not be null",
         "at the commit",
@@ -200,6 +203,53 @@ def test_what_would_refuse_the_delete_of_this_row_is_tried_out(world, role, made
     role(*made)
     assert isinstance(attempt(world.deleter, world.made_task), DeletionNotPossible)
     assert world.schedule_ids(world.made_task)
+
+
+NOTES = (
+    "CREATE TABLE notes (task uuid REFERENCES scheduled_actions (id))",
+    "INSERT INTO notes SELECT id FROM scheduled_actions",
+)
+
+
+def test_a_foreign_key_keeps_nothing_but_what_it_refers_to(world, role):
+    """Other tasks are deleted, by whomever."""
+    other, orphan = str(uuid4()), str(uuid4())
+    role(
+        *NOTES,
+        "INSERT INTO scheduled_actions "
+        "(id, title, prompt, schedule, account_id, artist_account_id, trigger_schedule_id) "
+        f"SELECT '{other}', 't', 'p', 's', account_id, account_id, '{world.standin.add(other)}' "
+        "FROM scheduled_actions",
+    )
+    assert find_problems() == []
+    assert attempt(world.deleter, other) is None
+    assert world.schedule_ids(other) == []
+    world.standin.add(orphan)
+    record_orphan(orphan, -1)
+    release()
+    assert [(one.task_id, one.state) for one in sweep(world.deleter)] == [(orphan, "cancelled")]
+    assert isinstance(attempt(world.deleter, world.made_task), DeletionNotPossible)
+
+
+@pytest.mark.parametrize("in_doubt", [False, True])
+def test_what_was_left_in_the_middle_costs_no_schedule_either(world, role, in_doubt):
+    """The owner of an expired mark may not have come to the cancel."""
+    role(*NOTES)
+    token = world.place_mark(world.made_task, lease_seconds=-1)
+    if in_doubt:
+        statements.turn_doubtful(world.made_task, token)
+        past = "doubtful_since = '2020-01-01Z', lease_expires_at = '2020-01-01Z'"
+        execute(f"UPDATE task_deletions SET {past}")
+        world.standin.schedules.clear()
+    release()
+    [settled] = sweep(world.deleter)
+    assert settled.state == ("in doubt" if in_doubt else "marked")
+    assert "notes_task_fkey" in settled.reason
+    assert [request.method for request in world.standin.requests if request.method != "GET"] == []
+    role("DELETE FROM notes")
+    execute("UPDATE task_deletions SET lease_expires_at = '2020-01-01Z'")
+    release()
+    assert [one.state for one in sweep(world.deleter)] == ["deleted"]
 
 
 def test_an_old_look_is_no_knowledge_where_a_new_one_fails(world, role, monkeypatch):
