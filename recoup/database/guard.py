@@ -3,6 +3,7 @@
 On Postgres the operator may turn it on. On SQLite `upgrade()` makes it with the tables.
 """
 
+import re
 from typing import NamedTuple
 
 import peewee
@@ -14,6 +15,9 @@ from recoup.database.models import OrphanedSchedule, ScheduledAction, table_name
 from recoup.database.rights import fetch_rows
 
 TRIGGERS = ("recoup_guard", "recoup_guard_truncate")
+OTHER_TRIGGER = (
+    "The trigger recoup_guard is not the one that this version makes: run `recoup db upgrade`."
+)
 DROPPED = """
 SET LOCAL lock_timeout = '2s';
 DROP TRIGGER IF EXISTS recoup_guard ON public.scheduled_actions;
@@ -72,8 +76,7 @@ def look() -> Guard:
         peewee.PeeweeException: the database can't be asked.
     """
     if not is_postgres():
-        query = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = 'recoup_guard'"
-        return Guard(bool(fetch_rows(query)), [])
+        return _look_at_sqlite()
     firing = dict(fetch_rows(TRIGGERS_THERE, table_name(ScheduledAction)))
     functions = fetch_rows(FUNCTION, table_name(OrphanedSchedule))
     if not firing and not functions:
@@ -82,13 +85,20 @@ def look() -> Guard:
     return Guard(True, faults + _faults_of(functions))
 
 
-def _faults_of(functions: list[tuple[str, bool]]) -> list[str]:
+def _look_at_sqlite() -> Guard:
+    query = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = 'recoup_guard'"
+    triggers = [sql for (sql,) in fetch_rows(query)]
+    wanted = read_sql("sqlite").rstrip()
+    return Guard(bool(triggers), [OTHER_TRIGGER for sql in triggers if not wanted.endswith(sql)])
+
+
+def _faults_of(functions: list[tuple[str, list[str], bool]]) -> list[str]:
     if not functions:
         return ["The function recoup_guard is missing."]
-    [(source, may_insert)] = functions
-    _, wanted, _ = read_sql("guard").split("$guard$")
+    [(source, settings, may_insert)] = functions
+    head, wanted, _ = read_sql("guard").split("$guard$")
     faults = []
-    if source != wanted:
+    if source != wanted or settings != ["=".join(one) for one in SETTING.findall(head)]:
         faults.append("The function recoup_guard is not the one that this version makes.")
     if not may_insert:
         faults.append(
@@ -98,6 +108,8 @@ def _faults_of(functions: list[tuple[str, bool]]) -> list[str]:
     return faults
 
 
+# In the head of the function that `guard.sql` makes.
+SETTING = re.compile(r"^SET (\w+) = '?(.+?)'?$", re.MULTILINE)
 TRIGGERS_THERE = """
 SELECT tgname, tgenabled IN ('O', 'A') FROM pg_trigger
 WHERE tgrelid = to_regclass('public.' || %s::text)
@@ -105,7 +117,7 @@ WHERE tgrelid = to_regclass('public.' || %s::text)
 """
 # A definer who doesn't own the table needs the right to insert, and to bypass row level security.
 FUNCTION = """
-SELECT prosrc, prosecdef AND t.oid IS NOT NULL AND (
+SELECT prosrc, coalesce(proconfig, '{}'), prosecdef AND t.oid IS NOT NULL AND (
     rolsuper OR pg_has_role(proowner, relowner, 'USAGE')
     OR rolbypassrls AND has_table_privilege(proowner, t.oid, 'INSERT'))
 FROM pg_proc p

@@ -35,6 +35,8 @@ def _upgrade_sqlite() -> None:
     with database.atomic("IMMEDIATE"):
         database.create_tables(MODELS, safe=True)
         _add_columns(TaskDeletion)
+        # An earlier version may have made another.
+        database.execute_sql("DROP TRIGGER IF EXISTS recoup_guard")
         database.execute_sql(read_sql("sqlite"))
 
 

@@ -10,7 +10,7 @@ SET LOCAL lock_timeout = '2s';
 CREATE OR REPLACE FUNCTION public.recoup_guard() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET lock_timeout = '1s'
+SET lock_timeout = '200ms'
 AS $guard$
 BEGIN
     -- A row that named no schedule may be about to get one: that is looked for in a minute.

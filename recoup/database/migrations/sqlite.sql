@@ -1,6 +1,6 @@
 -- Records each task whose row is deleted, by anyone. A row that named no schedule may be about to
 -- get one, so that is tried in a minute.
-CREATE TRIGGER IF NOT EXISTS recoup_guard AFTER DELETE ON scheduled_actions
+CREATE TRIGGER recoup_guard AFTER DELETE ON scheduled_actions
 BEGIN
     INSERT INTO orphaned_schedules (task_id, trigger_schedule_id, orphaned_at, due_at, attempts)
     VALUES (
