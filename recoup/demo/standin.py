@@ -31,23 +31,17 @@ class _Rule:
 
 
 class StandIn(SchedulesAPI):
-    """Trigger.dev at `http://host:port`, for as long as it is started; also a context manager.
+    """Trigger.dev on a free port of this machine, while it is started; also a context manager.
 
-    Port 0 means a free port, which it keeps: a stopped stand-in can be started again at the same
-    address, with its schedules. *requests* has every request in the order of arrival. It may be
+    It keeps its port: a stopped stand-in can be started again at the same address, with its
+    schedules. *requests* has every request in the order of arrival. It may be
     used from any thread.
     """
 
-    def __init__(
-        self,
-        secret_key: str = "tr_dev_standin",
-        host: str = "127.0.0.1",
-        port: int = 0,
-        other_keys: Iterable[str] = (),
-    ) -> None:
+    def __init__(self, secret_key: str = "tr_dev_standin", other_keys: Iterable[str] = ()) -> None:
         super().__init__(secret_key, other_keys)
         self.requests: list[Request] = []
-        self._address = (host, port)
+        self._address = ("127.0.0.1", 0)
         self._queued: list[_Rule] = []
         self._standing: list[_Rule] = []
 
