@@ -9,7 +9,7 @@ from contextlib import suppress as _suppress
 import recoup.app as _app  # noqa: F401
 from recoup.config import Config as _Config
 from recoup.config import ConfigError as _ConfigError
-from recoup.config import find_doubts as _find_doubts
+from recoup.config import find_warnings as _find_warnings
 from recoup.config import read_environment as _read_environment
 from recoup.counts import ROWS as _ROWS
 from recoup.counts import counts as _counts
@@ -69,8 +69,8 @@ def on_starting(server):
 
 def on_reload(server):
     """Warn of likely mistakes in the settings."""
-    for doubt in _find_doubts(_environ):
-        server.log.warning(doubt)
+    for warning in _find_warnings(_environ):
+        server.log.warning(warning)
 
 
 def pre_fork(server, worker):

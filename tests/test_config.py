@@ -22,7 +22,7 @@ from recoup.config import (
     SETTINGS,
     Config,
     ConfigError,
-    find_doubts,
+    find_warnings,
     read_environment,
 )
 from tests.sockets import make_certificate
@@ -208,7 +208,7 @@ def test_unknown_variables_are_ignored():
 def test_a_name_that_looks_like_a_setting_and_is_none(name, sentence):
     """It is named, as it may be misspelt; it is no problem, as it may be another program's."""
     environ = {**REQUIRED, name: "hidden"}
-    assert find_doubts(environ) == [sentence.format("TRIGGER_SECRET_KEY")]
+    assert find_warnings(environ) == [sentence.format("TRIGGER_SECRET_KEY")]
     assert Config.load(environ) == load()
 
 
@@ -230,12 +230,12 @@ def test_a_name_that_looks_like_a_setting_and_is_none(name, sentence):
 )
 def test_other_names_are_not_doubted(name):
     """Settings, names that are little like one, and the test suite's own."""
-    assert find_doubts({name: "x"}) == []
+    assert find_warnings({name: "x"}) == []
 
 
 def test_an_empty_variable_is_not_doubted():
     """It counts as unset."""
-    assert find_doubts({"TRIGER_SECRET_KEY": ""}) == []
+    assert find_warnings({"TRIGER_SECRET_KEY": ""}) == []
 
 
 def test_a_missing_setting_is_told_with_the_name_that_may_be_meant_for_it():

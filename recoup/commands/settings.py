@@ -4,7 +4,7 @@ import dataclasses
 
 import click
 
-from recoup.config import Config, find_doubts, read_environment
+from recoup.config import Config, find_warnings, read_environment
 
 settings = click.Group("config", help="The settings.")
 
@@ -17,8 +17,8 @@ def check_config() -> None:
     or wrong.
     """
     environ = read_environment()
-    for doubt in find_doubts(environ):
-        click.echo(f"Warning: {doubt}", err=True)
+    for warning in find_warnings(environ):
+        click.echo(f"Warning: {warning}", err=True)
     config = Config.load(environ)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)

@@ -153,9 +153,9 @@ def _check(present: dict[str, str]) -> tuple[dict[str, list[str]], dict[str, Any
         return cast(dict[str, list[str]], error.messages), {}
 
 
-def find_doubts(environ: Mapping[str, str | None]) -> list[str]:
+def find_warnings(environ: Mapping[str, str | None]) -> list[str]:
     """Return a sentence for each name that looks like a setting but is none."""
-    return list(mistakes.find_doubts(environ, SETTINGS))
+    return list(mistakes.find_warnings(environ, SETTINGS))
 
 
 def read_environment() -> dict[str, str | None]:

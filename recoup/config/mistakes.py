@@ -54,7 +54,7 @@ def find_misspelt(
     }
 
 
-def find_doubts(environ: Environment, settings: Settings) -> Iterator[str]:
+def find_warnings(environ: Environment, settings: Settings) -> Iterator[str]:
     """Yield a sentence for each name that looks like a setting but is none."""
     for name in sorted(name for name, value in environ.items() if value):
         if name in settings or OTHERS.match(name):
