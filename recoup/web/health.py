@@ -21,7 +21,7 @@ def healthz() -> dict[str, str]:
 
 @blueprint.get("/readyz")
 def readyz() -> tuple[dict[str, object], int]:
-    """Say whether a deletion could be done now, and if not, what is missing."""
+    """Say whether anything is missing that a deletion needs, and what."""
     problems = find_problems()
     if problems:
         return {"status": "not ready", "problems": problems}, 503

@@ -141,13 +141,13 @@ PATHS: dict[str, Object] = {
     ),
     "/readyz": _get(
         "readyz",
-        "Can a deletion be done now?",
+        "Is all there that a deletion needs?",
         {
             "200": _answer(
-                "It can.", _object(status={"const": "ready"}), ready={"status": "ready"}
+                "It is.", _object(status={"const": "ready"}), ready={"status": "ready"}
             ),
             "503": _answer(
-                "It can't, and why.",
+                "Something is missing, and what.",
                 _object(
                     status={"const": "not ready"},
                     problems={"type": "array", "items": TEXT},
