@@ -71,11 +71,13 @@ class Privy:
         return _first_address(answer)
 
     def _ask(self, path: str) -> Answer:
-        """Ask, and once more if no answer came: a connection that was kept may have been lost."""
+        """Ask, and once more in what is left of the time: a kept connection may have been lost."""
         deadline = Deadline(LOOKUP_SECONDS)
         try:
-            return self._client.send("GET", path, LOOKUP_SECONDS / 2)
+            return self._client.send("GET", path, LOOKUP_SECONDS)
         except requests.RequestException:
+            if deadline.left() <= 0:
+                raise
             return self._client.send("GET", path, deadline.left())
 
     def _subject(self, token: str) -> str:
