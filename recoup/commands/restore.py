@@ -11,20 +11,29 @@ from flask.cli import with_appcontext
 from recoup.commands.group import services
 from recoup.commands.reconcile import failures_as
 from recoup.reconcile.backup import read_backup
-from recoup.reconcile.repair import NotRestored, find_foreign, restore
+from recoup.reconcile.repair import EnvironmentUnknown, NotRestored, find_foreign, restore
 from recoup.trigger.inventory import ScheduleInventory
 from recoup.trigger.schedule import ENVIRONMENT_TYPES, Schedule
+
+UNKNOWN = "this key lists no schedule, so it can't be told whether they belong to its environment"
+ADVICE = (
+    "The ids are new: once the tasks' rows are there, `recoup tasks reconcile --fix` stores them."
+)
 
 
 @click.command("restore-schedules")
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Don't ask if the key lists no schedule.")
 @with_appcontext
-def restore_schedules(file: Path) -> None:
+def restore_schedules(file: Path, yes: bool) -> None:
     """Make the schedules in FILE again, as they were.
 
-    FILE was written by `tasks reconcile --fix`. The schedules get new ids. Schedules that exist are
-    left alone, so you may run this again. With a key of another environment than theirs, nothing
-    is made.
+    FILE was written by `tasks reconcile --fix`. Schedules that exist are left alone, so you may run
+    this again. The schedules get new ids. Once the tasks' rows are there, run
+    `tasks reconcile --fix` next, which stores the ids.
+
+    With a key of another environment than theirs, nothing is made. If the key lists no schedule,
+    that can't be told, and it asks first.
 
     Exits with 1 if any schedule is not restored.
     """
@@ -36,9 +45,14 @@ def restore_schedules(file: Path) -> None:
         raise click.UsageError(f"{file} was not written by `tasks reconcile --fix`.") from error
     inventory = ScheduleInventory.of(services().config)
     with failures_as(click.ClickException):
-        _refuse_foreign(inventory, file, schedules)
+        try:
+            _refuse_foreign(inventory, file, schedules)
+        except EnvironmentUnknown:
+            _ask(len(schedules), yes)
         states = [_restore(inventory, schedule) for schedule in schedules]
     refused = states.count("refused")
+    if "new" in states:
+        click.echo(ADVICE)
     click.echo(f"{states.count('new')} restored{f', {refused} not' if refused else ''}.")
     if refused:
         sys.exit(1)
@@ -56,6 +70,14 @@ def _refuse_foreign(
             f"TRIGGER_SECRET_KEY ({key_type or 'unknown'}), which would take it over; "
             "nothing was made"
         )
+
+
+def _ask(count: int, yes: bool) -> None:
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError(f"{UNKNOWN}, and there is no terminal to ask at; give --yes.")
+    if not yes:
+        question = f"{UNKNOWN.capitalize()}. Make schedules: {count}?"
+        click.confirm(question, abort=True, err=True)
 
 
 def _restore(

@@ -61,6 +61,10 @@ class NotRestored(Exception):
     """A schedule is not there as it was; the text says why."""
 
 
+class EnvironmentUnknown(Exception):
+    """The key lists no schedule, so it can't be told whether others belong to its environment."""
+
+
 def find_foreign(
     inventory: ScheduleInventory, schedules: Sequence[Schedule], environment_type: str | None
 ) -> Schedule | None:
@@ -69,15 +73,20 @@ def find_foreign(
     Deduplication keys belong to a project, so making it would take it away from that environment.
     The key's `environment_type` does not tell all: each branch of PREVIEW and each person's
     DEVELOPMENT is its own environment. What the key lists belongs to its environment.
+
+    Raises:
+        EnvironmentUnknown: they may all be the key's.
     """
     for schedule in schedules:
         if environment_type not in {environment.type for environment in schedule.environments}:
             return schedule
-    listed = inventory.newest() if schedules else None
-    for schedule in schedules:
-        if listed and not listed.environments & schedule.environments:
-            return schedule
-    return None
+    if not schedules:
+        return None
+    listed = inventory.newest()
+    if listed is None:
+        raise EnvironmentUnknown
+    strangers = (s for s in schedules if not listed.environments & s.environments)
+    return next(strangers, None)
 
 
 def restore(inventory: ScheduleInventory, schedule: Schedule) -> tuple[str, bool]:

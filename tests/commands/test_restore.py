@@ -11,6 +11,7 @@ from recoup.commands.main import main
 from recoup.demo.standin import Fault, StandIn
 from recoup.trigger import inventory
 from recoup.trigger.schedule import ScheduleSchema
+from tests.commands.programs import on_a_terminal
 from tests.conftest import make_config
 
 BACKUP = "backup.json"
@@ -34,10 +35,11 @@ def _standin():
 def restore(sqlite_url, standin):
     """Restore what is in the backup with a secret key; return what the command did."""
 
-    def invoke(key=PROD):
+    def invoke(key=PROD, *options):
         settings = {"TRIGGER_SECRET_KEY": key, "TRIGGER_API_URL": standin.url}
         app = create_app(make_config(sqlite_url, **settings))
-        result = app.test_cli_runner().invoke(main, ("tasks", "restore-schedules", BACKUP))
+        command = ("tasks", "restore-schedules", BACKUP, *options)
+        result = app.test_cli_runner().invoke(main, command)
         assert isinstance(result.exception, SystemExit | None)
         assert not any(key in result.output for key in (PROD, DEV, OTHER_DEV))
         return result
@@ -52,6 +54,9 @@ def back_up(standin, *ids):
     return schedules
 
 
+YES = (PROD, "--yes")
+
+
 def posts(standin):
     return [request.path for request in standin.requests if request.method == "POST"]
 
@@ -63,7 +68,7 @@ def test_a_schedule_comes_back_whole(restore, standin, active):
     fields = {"timezone": "Asia/Tokyo", "window": "30m", "active": active, "generator": cron}
     key = str(uuid4())
     [before] = back_up(standin, standin.add(key, task="other-task", **fields))
-    result = restore()
+    result = restore(*YES)
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "1 restored.")
     [after] = standin.schedules.values()
     assert {name: after[name] for name in SAME} == {name: before[name] for name in SAME}
@@ -107,7 +112,7 @@ def test_a_server_that_drops_a_part_is_told(restore, standin):
         return save(schedule, {k: v for k, v in options.items() if k != "window"}, environment)
 
     standin._save = without_window
-    result = restore()
+    result = restore(*YES)
     assert result.exit_code == 1
     assert result.stderr.endswith(" has its key, and not its window\n")
 
@@ -189,15 +194,62 @@ def test_one_of_two_environments_may_be_restored_from_each(restore, standin):
     id_ = standin.add(str(uuid4()))
     standin.schedules[id_]["environments"].insert(0, {"id": "env_x", "type": "STAGING"})
     back_up(standin, id_)
-    assert restore().exit_code == 0
+    assert restore(*YES).exit_code == 0
     assert len(standin.schedules) == 1
+
+
+ASKED = "lists no schedule, so it can't be told whether they belong to its environment"
+
+
+def test_with_a_key_that_lists_no_schedule_nothing_is_made_unasked(restore, standin):
+    """It may be of another branch or person, and would take over what is there."""
+    standin.secret_key, standin.other_keys = DEV, (OTHER_DEV,)
+    there = standin.add(str(uuid4()))
+    Path(BACKUP).write_text(json.dumps([standin.schedules[there]]))
+    before = dict(standin.schedules[there])
+    result = restore(OTHER_DEV)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert ASKED in result.stderr.splitlines()[-1]
+    assert "give --yes" in result.stderr
+    assert posts(standin) == []
+    assert standin.schedules == {there: before}
+
+
+def test_yes_answers_for_a_key_that_lists_no_schedule_alone(restore, standin):
+    """All schedules of an environment may be gone; those of another one are refused as ever."""
+    back_up(standin, standin.add(str(uuid4())))
+    assert restore(DEV, "--yes").exit_code == 1
+    assert posts(standin) == []
+    assert restore(*YES).exit_code == 0
+    assert len(standin.schedules) == 1
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 1), (b"\n", 1)])
+def test_on_a_terminal_it_asks_for_a_key_that_lists_no_schedule(standin, sqlite_url, answer, code):
+    """The answer is no unless told otherwise."""
+    back_up(standin, standin.add(str(uuid4())))
+    environ = {"DATABASE_URL": sqlite_url, "TRIGGER_API_URL": standin.url}
+    secrets = {"TRIGGER_SECRET_KEY": PROD, "PRIVY_PROJECT_SECRET": "secret-of-the-tests"}
+    command = ["recoup", "tasks", "restore-schedules", BACKUP]
+    returned, shown = on_a_terminal(command, answer, **environ, **secrets)
+    assert returned == code, shown
+    assert f"{ASKED}. Make schedules: 1? [y/N]" in " ".join(shown.split())
+    assert len(standin.schedules) == (code == 0)
+
+
+def test_after_a_restore_it_says_how_tasks_get_the_new_ids(restore, standin):
+    """Their rows name the old ones; where nothing is new there is nothing to do."""
+    back_up(standin, standin.add(str(uuid4())))
+    advice = "`recoup tasks reconcile --fix`"
+    assert advice in restore(*YES).stdout.splitlines()[-2]
+    assert advice not in restore().stdout
 
 
 def test_what_breaks_off_before_the_switch_is_completed_by_another(restore, standin):
     """The same command, again."""
     back_up(standin, standin.add(str(uuid4()), active=False))
     standin.fail(_undisturbed(), Fault.status(403), method="POST")
-    assert restore().exit_code == 1
+    assert restore(*YES).exit_code == 1
     [now] = standin.schedules.values()
     assert now["active"] is True
     assert restore().exit_code == 0
