@@ -1,7 +1,7 @@
 """The command `recoup tasks recover`."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -12,6 +12,7 @@ from recoup.database.connection import release
 from recoup.database.models import OrphanedSchedule, TaskDeletion, now
 from recoup.database.orphans import hasten_orphans
 from recoup.deletion.doubt import SETTLING_SECONDS
+from recoup.deletion.guard import MOST_FAILURES
 from recoup.deletion.sweep import sweep
 
 # More than there ever are.
@@ -31,19 +32,29 @@ def recover_tasks() -> None:
     """
     hasten_orphans()
     settled, reasons = 0, {}
+    failed: list[str] = []  # the last ones, in a row
     for task_id, state, reason in sweep(services().deleter, most=EVERY, seconds=EVERY):
         if reason is None:
             settled += 1
+            failed.clear()
             click.echo(f"{task_id} {state}")
+        else:
+            failed.append(reason)
         reasons[task_id] = reason
-    left = [*_deletions_left(), *_orphans_left()]
+    left = [*_deletions_left(), *_orphans_left(failed)]
     release()
     for task_id, until, otherwise in left:
-        until_text = until.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        click.echo(f"{task_id} is left until {until_text}: {reasons.get(task_id) or otherwise}")
+        click.echo(f"{task_id} is left{_when(until)}: {reasons.get(task_id) or otherwise}")
     click.echo(f"{settled} settled, {len(left)} left.")
     if left:
         sys.exit(1)
+
+
+def _when(until: datetime) -> str:
+    if until <= now():
+        return ", due now"
+    text = until.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return f" until {text}"
 
 
 def _deletions_left() -> Iterator[tuple[str, datetime, str]]:
@@ -56,10 +67,15 @@ def _deletions_left() -> Iterator[tuple[str, datetime, str]]:
         yield str(mark.task_id), until, why  # type: ignore[attr-defined]
 
 
-def _orphans_left() -> Iterator[tuple[str, datetime, str]]:
-    """Yield each task whose row is gone, when its schedules are tried, and why not now."""
+def _orphans_left(failed: Sequence[str]) -> Iterator[tuple[str, datetime, str]]:
+    """Yield each task whose row is gone, when its schedules are tried, and why not now.
+
+    `failed`: the reasons of the last tries, which failed in a row.
+    """
+    untried = "a worker is trying such tasks now; see the service's log"
+    if len(failed) >= MOST_FAILURES:
+        untried = f"not tried, because others failed before it ({failed[-1]})"
     for orphan in OrphanedSchedule.select().order_by(OrphanedSchedule.due_at):
-        why = "not tried, because others failed or another worker collects"
-        if not orphan.attempts and orphan.due_at > now():
-            why = "it may be about to get a schedule"
+        early = not orphan.attempts and orphan.due_at > now()
+        why = "it may be about to get a schedule" if early else untried
         yield str(orphan.task_id), orphan.due_at, why

@@ -2,12 +2,13 @@
 
 import re
 from contextlib import closing
+from uuid import uuid4
 
 import pytest
 
 from recoup.app import create_app
 from recoup.commands.main import main
-from recoup.database import guard
+from recoup.database import guard, orphans
 from recoup.database.connection import execute, is_postgres, release
 from recoup.deletion.guard import MOST_FAILURES
 from recoup.demo.standin import Fault
@@ -110,12 +111,29 @@ def test_recover_says_why_an_orphan_was_not_tried(recoup, world, drop):
         drop(world.task(world.account()))
     world.standin.always(Fault.status(403))
     lines = recoup("tasks", "recover").stdout.splitlines()
-    untried = "not tried, because others failed or another worker collects"
+    reason = "Trigger.dev answered 403: Something went wrong, please try again"
+    assert sum(line.endswith(f"Z: {reason}") for line in lines) == MOST_FAILURES
+    untried = f"is left, due now: not tried, because others failed before it ({reason})"
     assert sum(line.endswith(untried) for line in lines) == 1
     assert [line for line in lines if line.endswith("it may be about to get a schedule")] == [
         line for line in lines if line.startswith(early)
     ]
     world.standin.clear()
+
+
+def test_recover_says_that_a_worker_collects(recoup, world, drop):
+    """Its reasons are in its log; Trigger.dev may be down, and nobody else would say so."""
+    recoup(*GUARD_ON)
+    task = world.task(world.account())
+    drop(task)
+    orphans.hold_collection(str(uuid4()), 60)
+    assert said(recoup("tasks", "recover")) == (
+        1,
+        [
+            f"{task} is left, due now: a worker is trying such tasks now; see the service's log",
+            "0 settled, 1 left.",
+        ],
+    )
 
 
 def test_a_role_that_does_not_own_the_tables_is_told_so(postgres_url):
