@@ -13,6 +13,7 @@ from recoup import log
 from recoup.database import failures
 from recoup.database.connection import DatabaseFailed
 from recoup.database.models import Account
+from recoup.database.session import sqlstate
 from recoup.deletion.outcomes import (
     DeletionInDoubt,
     DeletionNotPossible,
@@ -35,6 +36,11 @@ EXPECTED = (
     DeletionRolledBack,
     DeletionUnfinished,
 )
+# By SQLSTATE, what to do about what Postgres refuses; `recoup doctor` would find nothing amiss.
+ADVICE = {
+    "42501": "this role lacks a right: run it as the owner of the tables, see docs/deployment.md",
+    "55P03": "another program holds a lock: run it again",
+}
 # Shown instead of a result that would lack the rows that this role doesn't see.
 HIDDEN = "row level security may hide tasks from this role; use one that bypasses it"
 
@@ -55,12 +61,18 @@ class Group(AppGroup):
 def explain(error: Exception) -> str:
     """Return the line that an operator reads for one of `EXPECTED`."""
     if isinstance(error, DatabaseFailed | peewee.PeeweeException):
-        said = error if isinstance(error, DatabaseFailed) else failures.explain(error)
-        return f"the database failed: {one_line(said)}; see `recoup doctor`"
+        return explain_database(error, "see `recoup doctor`")
     if isinstance(error, TaskNotFound):
         return "there is no such task; perhaps it is deleted already"
     reason = one_line(error.__cause__ or error)
     return FAILURES[type(error)] + (f" ({reason})" if reason else "")
+
+
+def explain_database(error: Exception, otherwise: str) -> str:
+    """Return what the database said, and what to do about it, or else `otherwise`."""
+    said = error if isinstance(error, DatabaseFailed) else failures.explain(error)
+    code = sqlstate(error.__cause__ or error) or ""
+    return f"the database failed: {one_line(said).rstrip('.')}; {ADVICE.get(code, otherwise)}"
 
 
 def one_line(text: object) -> str:

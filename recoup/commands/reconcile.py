@@ -12,10 +12,9 @@ from flask.cli import with_appcontext
 
 from recoup import log
 from recoup.commands import report
-from recoup.commands.group import HIDDEN, services
+from recoup.commands.group import HIDDEN, explain_database, services
 from recoup.database.connection import FAILURES, DatabaseFailed
-from recoup.database.failures import explain
-from recoup.database.readiness import missing_from_schema
+from recoup.database.readiness import how_to_upgrade, missing_from_schema
 from recoup.reconcile.backup import write_backup
 from recoup.reconcile.drift import Drift, find_drift
 from recoup.reconcile.repair import delete_orphan, rows_may_be_hidden, store_id
@@ -141,8 +140,8 @@ def _explain(error: Exception) -> str:
     """Say what the database lacks; if that is nothing or not known, what the database said."""
     with suppress(*FAILURES):
         if missing := missing_from_schema():
-            return f"the database lacks {', '.join(missing)}; run `recoup db upgrade`"
-    return f"the database failed: {explain(error)}; check DATABASE_URL"
+            return f"the database lacks {', '.join(missing)}; {how_to_upgrade()}"
+    return explain_database(error, "check DATABASE_URL")
 
 
 def _say(text: str) -> None:

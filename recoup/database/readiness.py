@@ -78,8 +78,13 @@ def find_problems() -> list[str]:
 def _look() -> list[str]:
     missing = missing_from_schema()
     if missing:
-        return [f"The database lacks {', '.join(missing)}: run `recoup db upgrade`."]
+        return [f"The database lacks {', '.join(missing)}: {how_to_upgrade()}."]
     return find_refusals() if is_postgres() else []
+
+
+def how_to_upgrade() -> str:
+    """Say what adds that which the database lacks; on Postgres the service's role may not."""
+    return "run `recoup db upgrade`" + (" as the owner of the tables" if is_postgres() else "")
 
 
 def missing_from_schema() -> list[str]:

@@ -36,7 +36,7 @@ REFUSED = {"25006", "0A000", "26000"}
 SHUT_DOWN = {"57P01", "57P02", "57P03"}
 
 
-def sqlstate(error: Exception) -> str | None:
+def sqlstate(error: BaseException) -> str | None:
     """Return Postgres' code for an error of psycopg or peewee; None: it gave none."""
     code: str | None = getattr(getattr(error, "orig", error), "sqlstate", None)
     return code

@@ -12,11 +12,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 import requests
 
 from recoup.app import create_app
 from recoup.commands.main import main
+from recoup.database.connection import execute, release
 from recoup.database.readiness import missing_from_schema
 from recoup.demo.standin import Fault
 from tests.commands.programs import NOBODY, SECRETS, error_line
@@ -297,6 +299,43 @@ def test_a_database_that_was_not_upgraded_is_one_line(command, tmp_path):
     line = error_line(app.test_cli_runner().invoke(main, command))
     assert re.search("no such table|lacks table", line)
     close_database()
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+@pytest.mark.parametrize(
+    "command", [("db", "upgrade"), ("db", "guard", "on"), ("keys", "create")], ids=" ".join
+)
+def test_a_role_that_lacks_a_right_is_told_who_has_it(recoup, world, half_blind, command):
+    """`recoup doctor` looks for the service's rights alone, and may find nothing amiss."""
+    account = ("--account", world.account()) if command[0] == "keys" else ()
+    with half_blind():
+        line = error_line(recoup(*command, *account))
+    assert re.search("permission denied|must be owner", line)
+    assert line.endswith(
+        "; this role lacks a right: run it as the owner of the tables, see docs/deployment.md"
+    )
+
+
+@pytest.mark.parametrize("args", [("upgrade",), ("guard", "on")], ids=" ".join)
+def test_a_table_that_is_busy_is_told_as_such(postgres_url, args):
+    """It soon won't be; there is nothing to mend."""
+    app = create_app(make_config(postgres_url))
+    execute("DROP INDEX account_api_keys_key_hash")
+    release()
+    with psycopg.connect(postgres_url) as other:
+        other.execute("LOCK TABLE scheduled_actions, account_api_keys IN ROW EXCLUSIVE MODE")
+        line = error_line(app.test_cli_runner().invoke(main, ("db", *args)))
+    assert "lock timeout" in line
+    assert line.endswith("; another program holds a lock: run it again")
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_a_reason_that_is_a_sentence_is_not_ended_twice(recoup):
+    """Before what to do."""
+    execute("DROP TABLE orphan_collector")
+    release()
+    line = error_line(recoup("tasks", "recover"))
+    assert line.endswith("run `recoup db upgrade` as the owner of the tables; see `recoup doctor`")
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere/x.db", "/dev/null/x.db", "/tmp"])

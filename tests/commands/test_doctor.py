@@ -120,7 +120,7 @@ def test_a_database_on_postgres_that_was_not_upgraded(doctor, postgres):
     code, findings = doctor(DATABASE_URL=postgres.url("not_upgraded"))
     close_database()
     postgres.drop_database("not_upgraded")
-    text = f"lacks {OURS}: run `recoup db upgrade`"
+    text = f"lacks {OURS}: run `recoup db upgrade` as the owner of the tables"
     assert (code, findings["database"]) == (1, ("failed", text))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from recoup.app import create_app
 from recoup.commands.main import main
+from recoup.database.connection import is_postgres
 from recoup.database.models import ScheduledAction
 from recoup.demo.standin import Fault
 from recoup.reconcile import drift as reconcile
@@ -228,7 +229,8 @@ def test_a_database_that_is_not_upgraded_tells_nothing(recoup, account):
     """As would one that is down."""
     ScheduledAction._meta.database.execute_sql("DROP TABLE task_deletions")
     line = error_line(recoup("reconcile"))
-    assert line == "the database lacks table task_deletions; run `recoup db upgrade`"
+    owner = " as the owner of the tables" if is_postgres() else ""
+    assert line == f"the database lacks table task_deletions; run `recoup db upgrade`{owner}"
 
 
 def test_a_database_that_lacks_nothing_and_fails_tells_nothing(recoup, account, monkeypatch):

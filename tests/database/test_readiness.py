@@ -102,7 +102,8 @@ def test_rights_that_are_granted_by_column_count(world, role):
         (
             "ALTER TABLE account_emails RENAME TO gone",
             "ALTER TABLE gone RENAME TO account_emails",
-            "The database lacks table account_emails: run `recoup db upgrade`.",
+            "The database lacks table account_emails: run `recoup db upgrade` as the owner of the "
+            "tables.",
         ),
     ],
     ids=lambda text: text[:24],

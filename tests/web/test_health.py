@@ -7,7 +7,7 @@ from psycopg import sql
 from recoup import __version__
 from recoup.app import create_app
 from recoup.database import connection as db
-from recoup.database.connection import release
+from recoup.database.connection import is_postgres, release
 from tests.conftest import close_database, make_config
 from tests.waiting import wait_for
 
@@ -28,7 +28,8 @@ def ready(client):
 
 def lacking(what):
     """Return the answer of a service whose database lacks something."""
-    problem = f"The database lacks {what}: run `recoup db upgrade`."
+    owner = " as the owner of the tables" if is_postgres() else ""
+    problem = f"The database lacks {what}: run `recoup db upgrade`{owner}."
     return 503, {"status": "not ready", "problems": [problem]}
 
 
