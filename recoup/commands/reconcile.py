@@ -17,7 +17,7 @@ from recoup.database.connection import FAILURES, DatabaseFailed
 from recoup.database.readiness import how_to_upgrade, missing_from_schema
 from recoup.reconcile.backup import write_backup
 from recoup.reconcile.drift import Drift, find_drift
-from recoup.reconcile.repair import delete_orphan, rows_may_be_hidden, store_id
+from recoup.reconcile.repair import delete_orphan, may_store_ids, rows_may_be_hidden, store_id
 from recoup.trigger.inventory import ScheduleInventory, Watch
 from recoup.trigger.outcome import InventoryFailed
 from recoup.trigger.schedule import Schedule
@@ -68,7 +68,7 @@ def reconcile_tasks(as_json: bool, fix: bool, yes: bool, backup: Path) -> None:
         click.echo(report.as_json(drift) if as_json else report.as_table(drift, len(listed)))
         if fix and any(drift.values()):
             drift = _fix(inventory, drift, listed, yes, backup)
-            _say(f"Left: {report.count_kinds(drift) or 'nothing'}.")
+            _say_left(drift)
     if any(drift.values()):
         sys.exit(1)
 
@@ -78,26 +78,36 @@ def _fix(
 ) -> Drift:
     """Mend what can be mended, and return what is left."""
     orphans = [listed[m.schedule_id] for m in drift["orphans"] if m.schedule_id]
-    lost = drift["lost_ids"]
-    if not orphans and not lost:
-        return drift
-    if len(orphans) == len(listed):
+    left = {kind: list(mismatches) for kind, mismatches in drift.items()}
+    if not orphans and not left["lost_ids"]:
+        return left
+    _refuse_in_vain(drift, listed)
+    if not yes and not click.confirm(
+        f"Delete orphans: {len(orphans)}, and store lost ids: {len(left['lost_ids'])}?", err=True
+    ):
+        return left
+    _back_up(orphans, backup)
+    with _partly_done(drift, left):
+        _delete(inventory, orphans, left)
+        _store(left)
+    return left
+
+
+def _refuse_in_vain(drift: Drift, listed: dict[str, Schedule]) -> None:
+    """Fail before the first change, if what is known now stands against it."""
+    if len(drift["orphans"]) == len(listed):
         raise _CannotTell(
             "no schedule belongs to a task of this database, so nothing is deleted; check "
             "DATABASE_URL, whether its role may see the rows, and TRIGGER_SECRET_KEY"
         )
-    if not yes and not click.confirm(
-        f"Delete orphans: {len(orphans)}, and store lost ids: {len(lost)}?", err=True
-    ):
-        return drift
-    _delete(inventory, orphans, backup)
-    for mismatch in lost:
-        stored = store_id(mismatch)
-        _say(f"{mismatch.schedule_id} {'stored' if stored else 'not stored: its task has changed'}")
-    return drift | {"orphans": [], "lost_ids": []}
+    if drift["lost_ids"] and not may_store_ids():
+        raise click.ClickException(
+            "this role lacks UPDATE (trigger_schedule_id) on scheduled_actions, which storing "
+            "lost ids needs, so nothing was changed; see docs/deployment.md"
+        )
 
 
-def _delete(inventory: ScheduleInventory, orphans: Sequence[Schedule], backup: Path) -> None:
+def _back_up(orphans: Sequence[Schedule], backup: Path) -> None:
     if not orphans:
         return
     try:
@@ -107,9 +117,33 @@ def _delete(inventory: ScheduleInventory, orphans: Sequence[Schedule], backup: P
             f"{backup} can't be written, so nothing was changed: {error.strerror}"
         ) from error
     _say(f"{backup} has the schedules; `recoup tasks restore-schedules` makes them again")
+
+
+def _delete(inventory: ScheduleInventory, orphans: Sequence[Schedule], left: Drift) -> None:
     for orphan in orphans:
         gone = delete_orphan(inventory, orphan)
+        del left["orphans"][0]
         _say(f"{orphan.id} {'deleted' if gone else 'kept: a task has it now'}")
+
+
+def _store(left: Drift) -> None:
+    for mismatch in list(left["lost_ids"]):
+        stored = store_id(mismatch)
+        del left["lost_ids"][0]
+        _say(f"{mismatch.schedule_id} {'stored' if stored else 'not stored: its task has changed'}")
+
+
+@contextmanager
+def _partly_done(drift: Drift, left: Drift) -> Iterator[None]:
+    """After a failure, say what is left, and exit with 1, if anything was done before it."""
+    try:
+        with failures_as(click.ClickException):
+            yield
+    except click.ClickException as error:
+        if left == drift:
+            raise _CannotTell(error.message) from error
+        _say_left(left)
+        raise
 
 
 @contextmanager
@@ -142,6 +176,10 @@ def _explain(error: Exception) -> str:
         if missing := missing_from_schema():
             return f"the database lacks {', '.join(missing)}; {how_to_upgrade()}"
     return explain_database(error, "check DATABASE_URL")
+
+
+def _say_left(left: Drift) -> None:
+    _say(f"Left: {report.count_kinds(left) or 'nothing'}.")
 
 
 def _say(text: str) -> None:

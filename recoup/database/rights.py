@@ -27,20 +27,27 @@ def find_refusals() -> list[str]:
     """Return a sentence for each thing that the server would refuse the role."""
     hidden = hidden_tables(*READ, *OWN)
     return [
-        *(f"The role lacks {lack}." for lack in _lacking_rights()),
+        *(f"The role lacks {lack}." for lack in lacking_rights(*_wanted_rights())),
         *(f"Row level security hides rows from this role in {table}." for table in hidden),
         *_read_only(),
     ]
 
 
-def _lacking_rights() -> list[str]:
-    """Return the rights that the role lacks; rights granted by column count too."""
+def _wanted_rights() -> list[tuple[str, str, str]]:
     wanted = [(table_name(ScheduledAction), "", "DELETE")]
     for model, columns in READ.items():
         wanted += [(table_name(model), column, "SELECT") for column in columns]
     for model in OWN:
         wanted.append((table_name(model), "", "DELETE"))
         wanted += [(table_name(model), c, r) for r in RIGHTS for c in column_names(model)]
+    return wanted
+
+
+def lacking_rights(*wanted: tuple[str, str, str]) -> list[str]:
+    """Return which of these the role lacks: a table, a column or "", and the right.
+
+    Rights granted by column count too.
+    """
     rows = fetch_rows(LACKING_RIGHTS, *(list(column) for column in zip(*wanted, strict=True)))
     return [f"{right} on {table}" for table, right in rows]
 

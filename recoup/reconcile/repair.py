@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from recoup import log
 from recoup.database.connection import is_postgres, release
-from recoup.database.models import ScheduledAction, TaskDeletion
-from recoup.database.rights import hidden_tables
+from recoup.database.models import ScheduledAction, TaskDeletion, table_name
+from recoup.database.rights import hidden_tables, lacking_rights
 from recoup.reconcile.drift import Mismatch
 from recoup.trigger.inventory import ScheduleInventory
 from recoup.trigger.route import is_key_in_url
@@ -19,6 +19,15 @@ def rows_may_be_hidden() -> bool:
     hidden = hidden_tables(ScheduledAction, TaskDeletion)
     release()
     return bool(hidden)
+
+
+def may_store_ids() -> bool:
+    """Return whether our role may write a schedule's id into a task's row."""
+    if not is_postgres():
+        return True
+    lacking = lacking_rights((table_name(ScheduledAction), "trigger_schedule_id", "UPDATE"))
+    release()
+    return not lacking
 
 
 def delete_orphan(inventory: ScheduleInventory, schedule: Schedule) -> bool:

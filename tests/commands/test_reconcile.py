@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import peewee
+import psycopg
 import pytest
 
 from recoup.app import create_app
@@ -426,16 +427,55 @@ def test_a_database_without_any_of_the_tasks_deletes_nothing(recoup, world, stan
 
 
 def test_a_deletion_that_fails_leaves_the_backup(recoup, standin, account):
-    """What was deleted before can be made again; what is left, nobody knows."""
-    orphans = {standin.add(str(uuid4())) for _ in range(2)}
-    standin.always(Fault.status(403), schedule_id=min(orphans))
+    """Where nothing was deleted before it, 2: what is left, nobody knows."""
+    orphans = [standin.add(str(uuid4())) for _ in range(2)]
+    first = orphans[-1]  # the newest is listed first
+    standin.always(Fault.status(403), schedule_id=first)
     result = recoup("reconcile", "--fix", "--yes")
     assert result.exit_code == 2
     assert "check TRIGGER_SECRET_KEY" in result.stderr.splitlines()[-1]
     (backup,) = Path().iterdir()
-    assert {schedule["id"] for schedule in json.loads(backup.read_text())} == orphans
+    assert {schedule["id"] for schedule in json.loads(backup.read_text())} == set(orphans)
     logged = [json.loads(line) for line in result.stderr.splitlines()[:-1]]
-    assert (logged[-1]["level"], logged[-1]["schedule"]) == ("error", min(orphans))
+    assert (logged[-1]["level"], logged[-1]["schedule"]) == ("error", first)
+
+
+def test_a_fix_that_fails_after_a_change_says_what_is_left(recoup, world, standin, account):
+    """With exit code 1, as 2 would say that nothing was done."""
+    for _ in range(2):
+        standin.add(str(uuid4()))
+    standin.add(world.task(account, schedule=False))
+    before = set(standin.schedules)
+    standin.fail(undisturbed(), Fault.status(403))
+    result = recoup("reconcile", "--fix", "--yes")
+    assert result.exit_code == 1
+    assert "check TRIGGER_SECRET_KEY" in result.stderr.splitlines()[-1]
+    (deleted,) = before - set(standin.schedules)
+    assert result.stdout.endswith(f"\n{deleted} deleted\nLeft: 1 orphan, 1 lost id.\n")
+
+
+def undisturbed():
+    return Fault("undisturbed", lambda exchange: exchange.deliver(exchange.answer()))
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_a_role_that_may_not_store_ids_changes_nothing(
+    app, recoup, world, standin, account, orphan, half_blind
+):
+    """The right is one that deletions don't need, so `recoup doctor` doesn't ask for it."""
+    standin.add(world.task(account, schedule=False))
+    owner = app.extensions["recoup"].config.database_url
+    with half_blind("account_emails"):
+        with psycopg.connect(owner) as connection:
+            connection.execute("REVOKE UPDATE ON scheduled_actions FROM half_blind")
+        result = recoup("reconcile", "--fix", "--yes")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == (
+        "Error: this role lacks UPDATE (trigger_schedule_id) on scheduled_actions, which storing "
+        "lost ids needs, so nothing was changed; see docs/deployment.md"
+    )
+    assert not standin.deletions
+    assert not list(Path().iterdir())
 
 
 # recoup tasks restore-schedules
