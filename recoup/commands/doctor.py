@@ -65,15 +65,15 @@ def examine() -> Iterator[Finding]:
     yield _check_privy(config)
 
 
-def _examine_database() -> Generator[Finding, None, list[str]]:
-    """Check the database; return some schedules that its tasks name."""
+def _examine_database() -> Generator[Finding, None, list[str] | None]:
+    """Check the database; return some schedules that its tasks name, None if it can't say."""
     try:
         missing_from_schema()
     except FAILURES as error:
         yield Finding("failed", "database", f"can't be reached: {explain(error)}")
         # Nothing more is asked of it, as each question would wait for it again.
         yield NOT_COMPARED if is_postgres() else _check_clock()
-        return []
+        return None
     yield from _check_database()
     yield _check_clock()
     yield from _check_guard()
@@ -115,8 +115,9 @@ def _check_guard() -> Iterator[Finding]:
     if found.is_whole:
         yield Finding("ok", "guard", "on: whoever deletes a task's row, its schedule is cancelled")
     else:
-        state = " ".join(found.faults) or "off: only this service's own deletions cancel schedules"
-        yield Finding("note", "guard", f"{state}; `recoup db guard on` turns it on")
+        off = "off: only this service's own deletions cancel schedules."
+        state = " ".join(found.faults) or off
+        yield Finding("note", "guard", f"{state} `recoup db guard on` turns it on")
     text = f"{count} wait to be cancelled, the first for {seconds:.0f} s"
     if seconds > OLD_ORPHAN_SECONDS:
         yield Finding("failed", "orphans", f"{text}: `recoup tasks recover` says why")
@@ -124,12 +125,12 @@ def _check_guard() -> Iterator[Finding]:
         yield Finding("ok", "orphans", text if count else "none")
 
 
-def _sample_schedules() -> list[str]:
-    """Return some schedules that enabled tasks name; none if the database fails."""
+def _sample_schedules() -> list[str] | None:
+    """Return some schedules that enabled tasks name; None if the database fails."""
     try:
         return statements.sample_schedules(NO_TASK, WITNESSES)
     except DatabaseFailed:
-        return []
+        return None
 
 
 def _check_privy(config: Config) -> Finding:

@@ -18,15 +18,23 @@ WRONG_KEY = (
     "it belongs to another environment or project; if the schedules are really gone, set "
     "TRIGGER_TRUST_MISSING to delete their tasks"
 )
+NOT_LOOKED_UP = Finding(
+    "note", "schedules", "not looked up, because the database can't say what tasks name"
+)
 
 
-def check_trigger(config: Config, stored: Sequence[str]) -> Iterator[Finding]:
-    """Check that Trigger.dev accepts the key and knows some schedules that tasks name."""
+def check_trigger(config: Config, stored: Sequence[str] | None) -> Iterator[Finding]:
+    """Check that Trigger.dev accepts the key and knows some schedules that tasks name.
+
+    `stored`: those schedules; None if they are not known.
+    """
     inventory = ScheduleInventory.of(config)
     found = _check_list(config, inventory)
     yield found
     yield _check_environment(config)
-    if found.verdict == "ok":
+    if stored is None:
+        yield NOT_LOOKED_UP
+    elif found.verdict == "ok":
         yield _check_stored(config, inventory, stored)
 
 
@@ -87,7 +95,9 @@ def _check_stored(config: Config, inventory: ScheduleInventory, stored: Sequence
         return Finding("failed", "schedules", f"can't be looked up: {error}")
     if known:
         text = f"this key knows {known} of {len(stored)} that tasks name"
-        return Finding("ok", "schedules", text)
+        if known == len(stored):
+            return Finding("ok", "schedules", text)
+        return Finding("note", "schedules", f"{text}; `recoup tasks reconcile` lists the others")
     text = f"this key knows none of {len(stored)} that tasks name"
     if config.trigger_trust_missing:
         return Finding(

@@ -24,6 +24,7 @@ from tests.privy import APP_ID, verification_key
 from tests.sockets import encrypt, make_certificate
 
 KEY = "tr_dev_standin"
+NOT_LOOKED_UP = ("note", "not looked up, because the database can't say what tasks name")
 OURS = "table task_deletions, table orphaned_schedules, table orphan_collector"
 
 
@@ -103,6 +104,7 @@ def test_a_database_that_is_gone(doctor, kind, tmp_path):
     assert {"sqlite": "unable to open", "postgres": "Connection refused"}[kind] in text
     assert findings["Trigger.dev"][0] == "ok"
     assert findings["clock"][0] == {"sqlite": "ok", "postgres": "note"}[kind]
+    assert findings["schedules"] == NOT_LOOKED_UP
 
 
 def test_a_database_on_sqlite_that_was_not_upgraded(doctor, tmp_path):
@@ -136,7 +138,7 @@ def test_a_guard_that_is_off_or_broken_is_a_note(doctor, postgres_url):
     verdict, text = findings["guard"]
     assert (code, verdict) == (0, "note")
     assert "The trigger recoup_guard is missing or disabled." in text
-    assert "`recoup db guard on`" in text
+    assert text.endswith(". `recoup db guard on` turns it on")
 
 
 @pytest.mark.parametrize(("hours", "code", "verdict"), [(0, 0, "ok"), (2, 1, "failed")])
@@ -316,11 +318,19 @@ def fill(database_url, standin):
     return add
 
 
+def test_stored_ids_that_the_key_knows_all(doctor, database_url, standin, fill):
+    """As it should be."""
+    fill(standin.add("x"), standin.add("y"))
+    code, findings = doctor(DATABASE_URL=database_url)
+    assert (code, findings["schedules"]) == (0, ("ok", "this key knows 2 of 2 that tasks name"))
+
+
 def test_stored_ids_that_the_key_knows(doctor, database_url, standin, fill):
     """Some may be gone; five are enough to tell."""
     fill(standin.add("x"), standin.add("y"), "sched_gone")
     code, findings = doctor(DATABASE_URL=database_url)
-    assert (code, findings["schedules"]) == (0, ("ok", "this key knows 2 of 3 that tasks name"))
+    text = "this key knows 2 of 3 that tasks name; `recoup tasks reconcile` lists the others"
+    assert (code, findings["schedules"]) == (0, ("note", text))
     fill(*[standin.add(f"key-{n}") for n in range(10)])
     standin.requests.clear()
     assert doctor(DATABASE_URL=database_url)[0] == 0
@@ -400,6 +410,16 @@ def test_each_of_the_databases_problems_is_named(doctor, postgres_url, standin):
     assert "The role lacks DELETE on scheduled_actions" in told
     assert [f"{text}." for text in told] == problems
     assert {v for v, subject, _ in doctor.findings if subject == "database"} == {"failed"}
+
+
+def test_a_role_that_may_not_read_tasks_looks_nothing_up(doctor, postgres_url):
+    """That is not the same as a database whose tasks name no schedule."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE no_reader LOGIN")
+        _, findings = doctor(DATABASE_URL=postgres_url.replace("postgres@", "no_reader@"))
+        close_database()
+        connection.execute("DROP ROLE no_reader")
+    assert findings["schedules"] == NOT_LOOKED_UP
 
 
 # --rehearse
