@@ -10,6 +10,7 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from recoup import log
+from recoup.commands.output import unwritten_as
 from recoup.database import failures
 from recoup.database.connection import DatabaseFailed
 from recoup.database.models import Account
@@ -53,7 +54,8 @@ class Group(AppGroup):
         # Standard output is for the result.
         log.configure(sys.stderr)
         try:
-            return super().invoke(ctx)
+            with unwritten_as(click.ClickException):
+                return super().invoke(ctx)
         except EXPECTED as error:
             raise click.ClickException(explain(error)) from error
 

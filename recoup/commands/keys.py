@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import sys
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import click
 from recoup.auth.authenticator import API_KEY_PREFIX
 from recoup.commands.group import Group, require_account, services
 from recoup.commands.table import table
+from recoup.database.connection import database
 from recoup.database.expressions import clock
 from recoup.database.models import AccountApiKey
 from recoup.database.statements import read_clock
@@ -46,12 +48,16 @@ def create_key(account: UUID, name: str, expires: datetime | None) -> None:
 
     It is shown only once: the database keeps only its HMAC.
     """
+    if not sys.stdout:
+        raise click.ClickException("standard output is closed, so nobody would see the key")
     require_account(account)
     key = API_KEY_PREFIX + secrets.token_urlsafe(32)
     key_hash = services().authenticator.hash_key(key)
-    made = AccountApiKey.create(name=name, account=account, key_hash=key_hash, expires_at=expires)
-    click.echo(f"Key {made.id} of account {account}; it will not be shown again:", err=True)
-    click.echo(key)
+    row = {"name": name, "account": account, "key_hash": key_hash, "expires_at": expires}
+    with database.atomic():  # a key that can't be printed is not made: nobody would have it
+        made = AccountApiKey.create(**row)
+        click.echo(f"Key {made.id} of account {account}; it will not be shown again:", err=True)
+        click.echo(key)
 
 
 @keys.command("list")

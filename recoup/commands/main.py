@@ -1,6 +1,7 @@
 """The command `recoup`. `flask` finds the same commands by their entry points in `setup.cfg`."""
 
 import sys
+from typing import Any
 
 import click
 from flask import Flask
@@ -11,6 +12,7 @@ from recoup.app import create_app
 from recoup.commands.database import database
 from recoup.commands.doctor import doctor
 from recoup.commands.keys import keys
+from recoup.commands.output import unwritten_as
 from recoup.commands.settings import settings
 from recoup.commands.tasks import tasks
 
@@ -20,6 +22,11 @@ class _Recoup(FlaskGroup):
 
     list_commands = click.Group.list_commands
     get_command = click.Group.get_command  # type: ignore[assignment]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; not each one is in a `Group` of ours."""
+        with unwritten_as(click.ClickException):
+            return super().invoke(ctx)
 
 
 def _load_app() -> Flask:
