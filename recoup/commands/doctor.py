@@ -117,7 +117,10 @@ def _check_guard() -> Iterator[Finding]:
     else:
         off = "off: only this service's own deletions cancel schedules."
         state = " ".join(found.faults) or off
-        yield Finding("note", "guard", f"{state} `recoup db guard on` turns it on")
+        how = (
+            "`recoup db guard on` turns it on" if is_postgres() else "`recoup db upgrade` makes it"
+        )
+        yield Finding("note", "guard", f"{state} {how}")
     text = f"{count} wait to be cancelled, the first for {seconds:.0f} s"
     if seconds > OLD_ORPHAN_SECONDS:
         yield Finding("failed", "orphans", f"{text}: `recoup tasks recover` says why")

@@ -15,9 +15,7 @@ from recoup.database.models import OrphanedSchedule, ScheduledAction, table_name
 from recoup.database.rights import fetch_rows
 
 TRIGGERS = ("recoup_guard", "recoup_guard_truncate")
-OTHER_TRIGGER = (
-    "The trigger recoup_guard is not the one that this version makes: run `recoup db upgrade`."
-)
+OTHER_TRIGGER = "The trigger recoup_guard is not the one that this version makes."
 DROPPED = """
 SET LOCAL lock_timeout = '2s';
 DROP TRIGGER IF EXISTS recoup_guard ON public.scheduled_actions;

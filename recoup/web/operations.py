@@ -143,9 +143,7 @@ PATHS: dict[str, Object] = {
         "readyz",
         "Is all there that a deletion needs?",
         {
-            "200": _answer(
-                "It is.", _object(status={"const": "ready"}), ready={"status": "ready"}
-            ),
+            "200": _answer("It is.", _object(status={"const": "ready"}), ready={"status": "ready"}),
             "503": _answer(
                 "Something is missing, and what.",
                 _object(

@@ -141,6 +141,19 @@ def test_a_guard_that_is_off_or_broken_is_a_note(doctor, postgres_url):
     assert text.endswith(". `recoup db guard on` turns it on")
 
 
+def test_a_guard_of_sqlite_that_is_lost_is_a_note(doctor, sqlite_url):
+    """An upgrade makes it again."""
+    connect(make_config(sqlite_url))
+    execute("DROP TRIGGER recoup_guard")
+    release()
+    verdict, text = doctor(DATABASE_URL=sqlite_url)[1]["guard"]
+    assert (verdict, text[:5], text.endswith(". `recoup db upgrade` makes it")) == (
+        "note",
+        "off: ",
+        True,
+    )
+
+
 @pytest.mark.parametrize(("hours", "code", "verdict"), [(0, 0, "ok"), (2, 1, "failed")])
 def test_orphans_that_wait_for_long_are_wrong(doctor, database_url, hours, code, verdict):
     """Their schedules may fire."""
