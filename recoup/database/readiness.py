@@ -32,7 +32,7 @@ class Readiness:
         self._lock = Lock()
         self._problems: list[str] = []
         self._good_until = float("-inf")
-        self._rehearse = False
+        self._must_try = False
 
     def refresh(self) -> list[str]:
         """Look for problems now, and return them.
@@ -43,7 +43,7 @@ class Readiness:
         self._good_until = float("-inf")
         try:
             problems = _look()
-            self._rehearse = not problems and _host_may_refuse()
+            self._must_try = not problems and _host_may_refuse()
         except FAILURES as error:
             raise DatabaseFailed(explain(error)) from error
         finally:
@@ -62,7 +62,7 @@ class Readiness:
             with self._lock:
                 if time.monotonic() > self._good_until:
                     self.refresh()
-        if self._rehearse and (refusal := rehearse(task_id)):
+        if self._must_try and (refusal := try_out(task_id)):
             return [refusal]
         return self._problems
 
@@ -141,7 +141,7 @@ WHERE other.type = 'table' AND other.name <> ? AND key."table" = ?
 """
 
 
-def rehearse(task_id: str) -> str | None:
+def try_out(task_id: str) -> str | None:
     """Delete the row and take that back at once; return what stands against it, if anything.
 
     Raises:
