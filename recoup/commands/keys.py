@@ -10,7 +10,7 @@ import click
 
 from recoup.auth.authenticator import API_KEY_PREFIX
 from recoup.commands.group import Group, require_account, services
-from recoup.commands.table import table
+from recoup.commands.table import iso, table
 from recoup.database.connection import database
 from recoup.database.expressions import clock
 from recoup.database.models import AccountApiKey
@@ -85,19 +85,15 @@ def _as_json(key: AccountApiKey) -> dict[str, str | None]:
     return {
         "id": str(key.id),
         "name": key.name,
-        "created_at": _iso(key.created_at),
-        "expires_at": key.expires_at and _iso(key.expires_at),
+        "created_at": iso(key.created_at),
+        "expires_at": key.expires_at and iso(key.expires_at),
     }
 
 
 def _expiry(key: AccountApiKey, now: datetime) -> str:
     if key.expires_at is None:
         return "never"
-    return "expired" if key.expires_at <= now else _iso(key.expires_at)
-
-
-def _iso(instant: datetime) -> str:
-    return instant.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return "expired" if key.expires_at <= now else iso(key.expires_at)
 
 
 @keys.command("revoke")

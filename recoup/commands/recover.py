@@ -2,18 +2,19 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import click
 from flask.cli import with_appcontext
 
 from recoup.commands.group import services
+from recoup.commands.table import iso
 from recoup.database.connection import release
 from recoup.database.models import OrphanedSchedule, TaskDeletion, now
 from recoup.database.orphans import hasten_orphans
-from recoup.deletion.doubt import SETTLING_SECONDS
 from recoup.deletion.guard import MOST_FAILURES
 from recoup.deletion.sweep import sweep
+from recoup.trigger.answers import SETTLING_SECONDS
 
 # More than there ever are.
 EVERY = 1_000_000
@@ -51,10 +52,7 @@ def recover_tasks() -> None:
 
 
 def _when(until: datetime) -> str:
-    if until <= now():
-        return ", due now"
-    text = until.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return f" until {text}"
+    return ", due now" if until <= now() else f" until {iso(until)}"
 
 
 def _deletions_left() -> Iterator[tuple[str, datetime, str]]:

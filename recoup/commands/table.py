@@ -1,6 +1,12 @@
-"""A table for people to read."""
+"""Tables and instants for people to read."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+
+
+def iso(instant: datetime) -> str:
+    """Return an instant in UTC, to the second."""
+    return instant.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def table(*rows: Sequence[str]) -> list[str]:

@@ -15,10 +15,8 @@ from recoup.deletion.outcomes import DeletionInDoubt, DeletionNotPossible
 from recoup.deletion.scope import note_request
 from recoup.deletion.settling import note_report
 from recoup.deletion.staged import Deleter, MarkLost
+from recoup.trigger.answers import SETTLING_SECONDS
 from recoup.trigger.cancellation import CancelFailed
-
-# The real server was seen to act 33 s after its caller had gone.
-SETTLING_SECONDS = 60
 
 
 def settle(deleter: Deleter, task_id: str) -> None:

@@ -12,11 +12,12 @@ from functools import partial
 from recoup import log
 from recoup.database import statements
 from recoup.database.connection import DatabaseFailed, release
-from recoup.deletion.doubt import SETTLING_SECONDS, settle
+from recoup.deletion.doubt import settle
 from recoup.deletion.guard import collect
 from recoup.deletion.recovery import recover
 from recoup.deletion.settling import Settled, try_one
 from recoup.deletion.staged import Deleter
+from recoup.trigger.answers import SETTLING_SECONDS
 
 SWEEP_SECONDS = 30.0
 MOST_PER_SWEEP = 100

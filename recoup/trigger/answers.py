@@ -17,6 +17,8 @@ from enum import Enum
 from recoup.http.client import Answer, read_object
 from recoup.trigger.schedule import SCHEDULE_ID
 
+# The real server was seen to act 33 s after its caller had gone. After this it no longer will.
+SETTLING_SECONDS = 60
 RETRIED = (408, 409, 429)
 # How much of an error's text is shown.
 MOST_CHARACTERS = 200

@@ -20,6 +20,7 @@ from recoup.http.client import Answer, read_object
 from recoup.http.deadline import Deadline
 from recoup.http.failures import in_words, was_sent
 from recoup.trigger.answers import (
+    SETTLING_SECONDS,
     Verdict,
     error_text,
     judge,
@@ -30,8 +31,6 @@ from recoup.trigger.answers import (
 )
 from recoup.trigger.route import SchedulesRoute, persist
 
-# The real server was seen to act 33 s after its caller had gone.
-LATE_SECONDS = 60.0
 # The rate limit's window is a minute.
 CLEAR_SECONDS = 90.0
 
@@ -142,8 +141,8 @@ class Rehearsal(SchedulesRoute):
         try:
             gone = self._delete(begun)
             if gone and begun.late:
-                self._tell("note", f"it may still be made, so look again in {LATE_SECONDS:.0f} s")
-                time.sleep(LATE_SECONDS)
+                self._tell("note", f"it may still be made, so look again in {SETTLING_SECONDS} s")
+                time.sleep(SETTLING_SECONDS)
                 gone = self._delete(begun)
         finally:
             if gone:

@@ -23,7 +23,7 @@ REQUESTS = {"POST": 4, "GET": 8, "DELETE": 4}
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch):
-    monkeypatch.setattr(module, "LATE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "SETTLING_SECONDS", 0)
     monkeypatch.setattr(module, "CLEAR_SECONDS", 5.0)
 
 
@@ -203,7 +203,7 @@ def test_a_server_that_is_not_there_was_sent_nothing(rehearse, standin):
 
 def test_one_that_is_made_late_is_deleted_too(rehearse, standin, monkeypatch):
     """The server acts on a request whose caller has gone."""
-    monkeypatch.setattr(module, "LATE_SECONDS", 2.0)
+    monkeypatch.setattr(module, "SETTLING_SECONDS", 2)
     standin.fail(Fault.delay(CALL_SECONDS * 2), method="POST")
     went_well, told = rehearse()
     assert not went_well
