@@ -11,6 +11,7 @@ from flask.cli import AppGroup
 
 from recoup import log
 from recoup.commands.output import unwritten_as
+from recoup.commands.table import printable
 from recoup.database import failures
 from recoup.database.connection import DatabaseFailed
 from recoup.database.models import Account
@@ -78,8 +79,8 @@ def explain_database(error: Exception, otherwise: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """Return `text` with every run of white space as one blank."""
-    return " ".join(str(text).split())
+    """Return `text` on one line; what can't be printed is escaped."""
+    return printable(" ".join(str(text).split()))
 
 
 def require_account(account: UUID) -> None:

@@ -12,9 +12,9 @@ def iso(instant: datetime) -> str:
 def table(*rows: Sequence[str]) -> list[str]:
     """Return the lines of a table; the first row is its headings.
 
-    Text that can't be printed is escaped: others may have set it to control a terminal.
+    Text that can't be printed is escaped, as it could control a terminal.
     """
-    cells = [[_printable(cell) for cell in row] for row in rows]
+    cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -22,5 +22,6 @@ def table(*rows: Sequence[str]) -> list[str]:
     ]
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return the text with what can't be printed escaped: others may have set it."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -55,7 +55,7 @@ def _check_list(config: Config, inventory: ScheduleInventory) -> Finding:
         return Finding("failed", "Trigger.dev", text)
     try:
         count = int(json.loads(answer.body)["pagination"]["count"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         text = f"{config.trigger_api_url} doesn't answer as Trigger.dev does"
         return Finding("failed", "Trigger.dev", text)
     return Finding("ok", "Trigger.dev", f"reachable with this key (schedules: {count})")

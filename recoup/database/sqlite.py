@@ -50,7 +50,7 @@ class SQLiteDatabase(PooledSqliteDatabase):
         """
         path = Path(unquote(self.database.removeprefix("file:").partition("?")[0]))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.touch(0o600)  # it has e-mail addresses and prompts; SQLite makes its others alike
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Run a statement; if it writes, wait for this thread's turn."""

@@ -262,6 +262,10 @@ def test_an_address_that_speaks_no_tls(doctor, sqlite_url, standin):
     [
         (Fault.junk(), "doesn't answer as Trigger.dev does"),
         (Fault.status(200, b"[]"), "doesn't answer as Trigger.dev does"),
+        (
+            Fault.status(200, b'{"pagination": {"count": 1e999}}'),
+            "doesn't answer as Trigger.dev does",
+        ),
         (Fault.junk(404), "answers with status 404"),
         (
             Fault.rate_limited(60),

@@ -6,6 +6,7 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from itertools import count
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
@@ -406,6 +407,16 @@ def test_upgrade_makes_a_sqlite_database(new_url):
     upgrade_database(new_url)
     connect(make_config(new_url))
     assert missing_from_schema() == []
+
+
+def test_a_new_sqlite_file_is_its_owners_alone(new_url):
+    """It has e-mail addresses and prompts, and so has what SQLite puts beside it."""
+    upgrade_database(new_url)
+    connect(make_config(new_url))
+    Account.create(name="somebody")
+    path = Path(new_url.removeprefix("sqlite:///"))
+    modes = {one.name: oct(one.stat().st_mode)[-3:] for one in path.parent.glob(f"{path.name}*")}
+    assert modes == {path.name + end: "600" for end in ("", "-shm", "-wal")}
 
 
 def test_any_program_can_insert_rows_into_sqlite(new_url):
