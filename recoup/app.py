@@ -25,7 +25,7 @@ MAX_BODY_BYTES = 64 * 1024
 # One in eight threads is kept free of deletions, for health checks and quick answers.
 SPARE_THREAD_IN = 8
 # Somebody may put a key where an id belongs.
-_KEY = re.compile(r"\b(recoup_sk|tr_[a-z]+)_[\w-]+")
+_KEY = re.compile(r"(?<![A-Za-z0-9])(recoup_sk|tr_[a-z]+)_[\w-]+")
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 

@@ -10,7 +10,7 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from recoup import log
-from recoup.commands.output import unwritten_as
+from recoup.commands.output import output_errors_as
 from recoup.commands.table import printable
 from recoup.database import failures
 from recoup.database.connection import DatabaseFailed
@@ -55,7 +55,7 @@ class Group(AppGroup):
         # Standard output is for the result.
         log.configure(sys.stderr)
         try:
-            with unwritten_as(click.ClickException):
+            with output_errors_as(click.ClickException):
                 return super().invoke(ctx)
         except EXPECTED as error:
             raise click.ClickException(explain(error)) from error

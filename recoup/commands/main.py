@@ -12,7 +12,7 @@ from recoup.app import create_app
 from recoup.commands.database import database
 from recoup.commands.doctor import doctor
 from recoup.commands.keys import keys
-from recoup.commands.output import unwritten_as
+from recoup.commands.output import output_errors_as
 from recoup.commands.settings import settings
 from recoup.commands.tasks import tasks
 
@@ -25,7 +25,7 @@ class _Recoup(FlaskGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; not each one is in a `Group` of ours."""
-        with unwritten_as(click.ClickException):
+        with output_errors_as(click.ClickException):
             return super().invoke(ctx)
 
 

@@ -13,7 +13,7 @@ from flask.cli import with_appcontext
 from recoup import log
 from recoup.commands import report
 from recoup.commands.group import HIDDEN, explain_database, services
-from recoup.commands.output import unwritten_as
+from recoup.commands.output import output_errors_as
 from recoup.database.connection import FAILURES, DatabaseFailed
 from recoup.database.readiness import how_to_upgrade, missing_from_schema
 from recoup.reconcile.backup import write_backup
@@ -61,7 +61,7 @@ def reconcile_tasks(as_json: bool, fix: bool, yes: bool, backup: Path) -> None:
     if sys.stderr.isatty():  # a person sees the result, and needn't read it in the log too
         log.logger.setLevel(logging.WARNING)
     inventory = ScheduleInventory.of(services().config)
-    with unwritten_as(_CannotTell), failures_as(_CannotTell):
+    with output_errors_as(_CannotTell), failures_as(_CannotTell):
         if rows_may_be_hidden():
             raise _CannotTell(HIDDEN)
         identifier = services().config.trigger_task_identifier

@@ -39,7 +39,7 @@ def recover_tasks() -> None:
             settled += 1
             failed.clear()
             click.echo(f"{task_id} {state}")
-        else:
+        elif state == "waiting":
             failed.append(reason)
         reasons[task_id] = reason
     left = [*_deletions_left(), *_orphans_left(failed)]

@@ -1,6 +1,7 @@
 """What an operator reads when the database fails: what to do, and no part of DATABASE_URL."""
 
 import re
+from typing import Any
 
 # What the drivers say, and our sentence for it.
 _SENTENCES = {
@@ -25,10 +26,14 @@ def explain(error: Exception) -> str:
     """Return in one line what is wrong and, where that is known, what to do.
 
     What a driver puts in quotes may be a part of DATABASE_URL, unless it is the server's answer to
-    a statement, which has an SQLSTATE.
+    a statement, which has an SQLSTATE. Of that answer only the first part is shown: its details may
+    be a row of the host's, with what nobody may read.
     """
+    server: Any = getattr(error, "orig", error)
+    if getattr(server, "sqlstate", None):
+        return " ".join((server.diag.message_primary or str(error)).split())
     text = " ".join(str(error).split())
-    if isinstance(error, OSError) or getattr(getattr(error, "orig", error), "sqlstate", None):
+    if isinstance(error, OSError):
         return text
     for pattern, sentence in _SENTENCES.items():
         if re.search(pattern, text):

@@ -40,11 +40,11 @@ class Readiness:
         Raises:
             DatabaseFailed: the database can't be asked.
         """
-        self._good_until = float("-inf")
         try:
             problems = _look()
             self._must_try = not problems and _host_may_refuse()
         except FAILURES as error:
+            self._good_until = float("-inf")
             raise DatabaseFailed(explain(error)) from error
         finally:
             release()

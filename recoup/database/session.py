@@ -10,9 +10,9 @@ from psycopg.pq import TransactionStatus
 
 from recoup.database import waits
 
-# The host may have set another for its database, in which psycopg can't read an instant. libpq
-# takes it from here alone, and a pooler passes it on.
-os.environ["PGDATESTYLE"] = "ISO"
+# The host may have set another for its database, in which psycopg can't read an instant. A pooler
+# passes this on, at once if the server calls its own the same, which is with both words.
+os.environ["PGDATESTYLE"] = "ISO, MDY"
 # After a refused connection, the server is not asked for another one for so long.
 REFUSED_SECONDS = 0.5
 SETTINGS: dict[str, Any] = {

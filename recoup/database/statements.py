@@ -149,7 +149,7 @@ def expired_marks(limit: int) -> list[str]:
 
 
 def old_doubts(age_seconds: float, limit: int) -> list[str]:
-    """Return the tasks whose doubts are this old, that which nobody has looked at longest first."""
+    """Return the tasks whose doubts are this old; the one that was looked at longest ago first."""
     return [str(row[0]) for row in mark_queries.old_doubts.fetch(-age_seconds, limit)]
 
 
@@ -182,7 +182,7 @@ def sample_schedules(task_id: str, limit: int) -> list[str]:
     rows = queries.sample_schedules.fetch(task_id, str(uuid4()), limit)
     if len(rows) < limit:
         rows = queries.sample_schedules.fetch(task_id, str(UUID(int=0)), limit)
-    return [row[0] for row in rows]
+    return [row[0].strip() for row in rows]
 
 
 def read_clock() -> datetime:

@@ -31,6 +31,7 @@ def settle(deleter: Deleter, task_id: str) -> None:
     mark = Mark(task_id, Origin.EXPIRED)
     if not statements.claim_doubt(task_id, mark.token, SETTLING_SECONDS, deleter.lease_seconds):
         return log.note(state="overtaken")
+    log.note(state="in doubt")
     standing = statements.find_standing(task_id)
     note_request(standing)
     release()
@@ -40,9 +41,11 @@ def settle(deleter: Deleter, task_id: str) -> None:
         whole = deleter.schedules.has_schedule(cancellation)
         if not whole:
             deleter.check_possible(task_id)
-    except (CancelFailed, DeletionNotPossible) as error:
+    except CancelFailed as error:
         note_report(cancellation.report, str(error))
-        log.note(state="in doubt")
+        raise DeletionInDoubt(str(error)) from error
+    except DeletionNotPossible as error:
+        log.note(reason=str(error), refused="not possible")
         raise DeletionInDoubt(str(error)) from error
     if whole:
         return log.note(state="kept" if marks.remove(mark) else "overtaken")

@@ -14,6 +14,9 @@ from recoup.deletion.outcomes import (
 )
 from recoup.trigger.cancellation import CancelReport
 
+# The state before anything was done, by event.
+UNSETTLED = {"recovery": "marked", "doubt": "in doubt", "orphan": "waiting"}
+
 
 class Settled(NamedTuple):
     """The result for one task: its `state` as in the log, and why it is not settled, or None."""
@@ -37,21 +40,18 @@ def try_one(event: str, task_id: str, work: Callable[[], object]) -> Settled:
             log.note(level=logging.WARNING)
         except (DeletionNotPossible, DeletionUnfinished, DatabaseFailed) as error:
             reason = str(error.__cause__ or error)
-            log.note(state=_unsettled(event))
+            log.note(state=notes.get("state", UNSETTLED[event]))
             log.fail(error)
         except Exception as error:
             # A fault of ours, perhaps with this task alone, must not keep the others from theirs.
             reason = f"unexpected error: {type(error).__name__}"
-            log.note(state=_unsettled(event), level=logging.ERROR, error=reason)
+            state = notes.get("state", UNSETTLED[event])
+            log.note(state=state, level=logging.ERROR, error=reason)
             log.logger.exception("unexpected error", extra={"fields": {"task": task_id}})
         finally:
             release()
     metrics.count_settling(event, notes)
     return Settled(task_id, notes["state"], reason)
-
-
-def _unsettled(event: str) -> str:
-    return "waiting" if event == "orphan" else "marked"
 
 
 def note_report(report: CancelReport, reason: str | None = None) -> None:

@@ -107,12 +107,7 @@ class Deleter:
         return Cancellation(task_id, schedule_id, deadline, others)
 
     def check_possible(self, task_id: str) -> None:
-        """See that the database would let the task's row be deleted.
-
-        Raises:
-            DeletionNotPossible: it would not; the message says why.
-            DatabaseFailed: that can't be told now.
-        """
+        """Raise DeletionNotPossible, with the reason, if the database would not delete the row."""
         problems = self.readiness.problems(task_id)
         if problems:
             raise DeletionNotPossible(" ".join(problems))
@@ -142,7 +137,7 @@ class Deleter:
         """
         while True:
             self._cancel(mark, cancellation)
-            standing = self._finish(mark, cancellation.schedule_id)
+            standing = self._finish(mark, cancellation)
             if standing is None:
                 return log.note(state="deleted")
             if standing.token != mark.token:
@@ -152,13 +147,13 @@ class Deleter:
                 raise DeletionUnfinished("the database did not delete the row")
             cancellation.schedule_id = standing.schedule_id
 
-    def _finish(self, mark: Mark, schedule_id: str | None) -> Standing | None:
+    def _finish(self, mark: Mark, cancellation: Cancellation) -> Standing | None:
         """Delete the row, if it names that schedule; return its standing, if it is still there."""
         log.note(step="finish")
         try:
-            if not schedule_id:
+            if not cancellation.named:
                 orphans.record_orphan(mark.task_id, SECOND_LOOK_SECONDS)
-            if statements.remove_task(mark.task_id, schedule_id, mark.token):
+            if statements.remove_task(mark.task_id, cancellation.schedule_id, mark.token):
                 log.audit("deleted", *AUDITED)
                 return None
             standing = statements.find_standing(mark.task_id)

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 
 from recoup import log
 from recoup.app import create_app
-from recoup.auth.privy import Privy
+from recoup.auth.privy import Privy, PrivyFailed
 from recoup.database.connection import execute, fetch, release
-from recoup.http.client import BODY_LIMIT_BYTES
+from recoup.http.client import BODY_LIMIT_BYTES, Client
 from tests.conftest import make_config
 from tests.factories import now
 from tests.privy import (
@@ -433,6 +433,24 @@ def test_a_connection_that_privy_gave_up_costs_no_token():
     with talker(answer_once) as (host, port):
         asked = Privy(APP_ID, "secret", signing_key().public_key(), f"http://{host}:{port}")
         assert [asked.email(make_token()) for _ in range(3)] == ["a@example.com"] * 3
+
+
+def test_privy_has_its_time_once(monkeypatch):
+    """However the first try ended, the second one has what is left."""
+    given, send = [], Client.send
+
+    def slow(client, method, path, seconds):
+        given.append(seconds)
+        time.sleep(0.2)
+        return send(client, method, path, seconds)
+
+    monkeypatch.setattr(Client, "send", slow)
+    with pytest.raises(PrivyFailed, match="no connection"):
+        Privy(APP_ID, "secret", signing_key().public_key(), "http://127.0.0.1:1").email(
+            make_token()
+        )
+    first, second = given
+    assert second <= first - 0.2
 
 
 def test_our_secret_is_what_privy_knows_us_by(sqlite_url, standin, privy):

@@ -122,18 +122,27 @@ def test_recover_says_why_an_orphan_was_not_tried(recoup, world, drop):
 
 
 def test_recover_says_that_a_worker_collects(recoup, world, drop):
-    """Its reasons are in its log; Trigger.dev may be down, and nobody else would say so."""
+    """Its reasons are in its log; Trigger.dev may be down, and nobody else would say so.
+
+    Deletions in the middle that fail are another matter.
+    """
     recoup(*GUARD_ON)
-    task = world.task(world.account())
+    account = world.account()
+    task, *marked = (world.task(account) for _ in range(1 + MOST_FAILURES))
     drop(task)
+    for one in marked:
+        world.place_mark(one, lease_seconds=-1)
+    world.standin.always(Fault.status(403))
     orphans.hold_collection(str(uuid4()), 60)
-    assert said(recoup("tasks", "recover")) == (
+    code, lines = said(recoup("tasks", "recover"))
+    assert (code, lines[-2:]) == (
         1,
         [
             f"{task} is left, due now: a worker is trying such tasks now; see the service's log",
-            "0 settled, 1 left.",
+            f"0 settled, {1 + MOST_FAILURES} left.",
         ],
     )
+    world.standin.clear()
 
 
 def test_a_role_that_does_not_own_the_tables_is_told_so(postgres_url):

@@ -9,6 +9,7 @@ import pytest
 
 from recoup.database.connection import fetch, release
 from tests.commands.programs import SECRETS
+from tests.commands.test_commands import WSGI
 from tests.forked import BIN, Forked
 
 FULL = "/dev/full"
@@ -49,6 +50,26 @@ def keys():
 def test_a_full_disk_is_one_line(full, args):
     """Whatever the command."""
     assert full(*args) == (1, [NO_SPACE])
+
+
+def test_a_full_disk_is_one_line_of_flask_too(full, environ, tmp_path):
+    """The same commands are there."""
+    said = tmp_path / "said"
+    process = Forked(
+        ["flask", "--app", WSGI, "tasks", "recover"],
+        tmp_path,
+        {"PATH": os.defpath, **environ},
+        [os.devnull, FULL, str(said)],
+    )
+    assert (process.wait(), said.read_text().splitlines()) == (1, [NO_SPACE])
+
+
+def test_nobody_who_reads_on_is_no_error(environ, tmp_path):
+    """As in `recoup … | head -1`."""
+    line = f"{BIN}/recoup config check | true"
+    env = {"PATH": os.defpath, **environ}
+    ended = subprocess.run(["sh", "-c", line], cwd=tmp_path, env=env, capture_output=True)
+    assert ended.stderr == b""
 
 
 def test_tasks_after_one_that_can_not_be_told_are_left(full, world):

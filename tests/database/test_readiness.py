@@ -233,7 +233,7 @@ def test_a_foreign_key_keeps_nothing_but_what_it_refers_to(world, role):
 
 
 @pytest.mark.parametrize("in_doubt", [False, True])
-def test_what_was_left_in_the_middle_costs_no_schedule_either(world, role, in_doubt):
+def test_what_was_left_in_the_middle_costs_no_schedule_either(world, role, in_doubt, caplog):
     """The owner of an expired mark may not have come to the cancel."""
     role(*NOTES)
     token = world.place_mark(world.made_task, lease_seconds=-1)
@@ -246,11 +246,26 @@ def test_what_was_left_in_the_middle_costs_no_schedule_either(world, role, in_do
     [settled] = sweep(world.deleter)
     assert settled.state == ("in doubt" if in_doubt else "marked")
     assert "notes_task_fkey" in settled.reason
+    [line] = [one.fields for one in caplog.records if one.message in ("doubt", "recovery")]
+    assert (line["state"], line.get("missing")) == (settled.state, None)
+    assert line.get("refused") == ("not possible" if in_doubt else None)
     assert [request.method for request in world.standin.requests if request.method != "GET"] == []
     role("DELETE FROM notes")
     execute("UPDATE task_deletions SET lease_expires_at = '2020-01-01Z'")
     release()
     assert [one.state for one in sweep(world.deleter)] == ["deleted"]
+
+
+def test_a_row_that_is_in_the_way_is_not_quoted(world, role):
+    """It may have names, addresses and texts, which belong in no log."""
+    role(
+        "CREATE TABLE letters (task uuid NOT NULL "
+        "REFERENCES scheduled_actions (id) ON DELETE SET NULL, body text)",
+        "INSERT INTO letters SELECT id, 'Dear jane@example.com' FROM scheduled_actions",
+    )
+    refusal = str(attempt(world.deleter, world.made_task))
+    assert "violates not-null constraint" in refusal
+    assert "jane" not in refusal
 
 
 def test_an_old_look_is_no_knowledge_where_a_new_one_fails(world, role, monkeypatch):

@@ -231,7 +231,7 @@ def test_a_sample_has_the_schedules_of_other_enabled_tasks():
 
     own = name("sched_own")
     name("sched_off", enabled=False), name(""), name(None)
-    name("sched_a", enabled=True if is_postgres() else None), name("sched_b"), name("sched_c")
+    name("sched_a", enabled=True if is_postgres() else None), name(" sched_b\n"), name("sched_c")
     for _ in range(5):  # each begins somewhere else
         assert set(statements.sample_schedules(own, 3)) == {"sched_a", "sched_b", "sched_c"}
     assert len(statements.sample_schedules(own, 2)) == 2

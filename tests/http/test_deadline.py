@@ -167,7 +167,17 @@ def test_an_idle_connection_is_kept_alive(call, clients, standin):
     options = (socket.SO_KEEPALIVE, socket.TCP_NODELAY)
     levels = (socket.SOL_SOCKET, socket.IPPROTO_TCP)
     assert all(map(kept.sock.getsockopt, levels, options))
-    assert kept.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+    if hasattr(socket, "TCP_KEEPIDLE"):  # Linux has it
+        assert kept.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+
+
+def test_an_idle_connection_to_a_proxy_is_kept_alive(standin):
+    """It is made in another way."""
+    client = Client("http://trigger.test", proxy_url=standin.url)
+    client.send("GET", PATH, SECONDS)
+    [manager] = client._adapter.proxy_manager.values()
+    [kept] = [one for one in manager.connection_from_url("http://trigger.test").pool.queue if one]
+    assert kept.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 def test_a_connection_that_is_not_made_ends_with_the_seconds(call, in_time):
