@@ -175,8 +175,7 @@ def test_an_idle_connection_to_a_proxy_is_kept_alive(standin):
     """It is made in another way."""
     client = Client("http://trigger.test", proxy_url=standin.url)
     client.send("GET", PATH, SECONDS)
-    [manager] = client._adapter.proxy_manager.values()
-    [kept] = [one for one in manager.connection_from_url("http://trigger.test").pool.queue if one]
+    [kept] = [one for one in client._adapter._pool.pool.queue if one]
     assert kept.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
