@@ -59,7 +59,10 @@ def take_over_mark(task_id: Node, token: Node, lease_seconds: Node) -> peewee.Ba
 
 @Statement
 def take_over_doubt(task_id: Node, token: Node, lease_seconds: Node) -> peewee.BaseQuery:
-    return _end_doubt(token, lease_seconds).where(TaskDeletion.task == task_id, is_doubtful())
+    # A new request begins anew. By the old one's age the mark would seem to stand for long.
+    return _end_doubt(token, lease_seconds, requested_at=clock()).where(
+        TaskDeletion.task == task_id, is_doubtful()
+    )
 
 
 @Statement
@@ -69,9 +72,9 @@ def go_forward(task_id: Node, token: Node, lease_seconds: Node) -> peewee.BaseQu
     )
 
 
-def _end_doubt(token: Node, lease_seconds: Node) -> peewee.Update:
+def _end_doubt(token: Node, lease_seconds: Node, **more: Node) -> peewee.Update:
     lease = clock_plus(lease_seconds)
-    return TaskDeletion.update(token=token, lease_expires_at=lease, doubtful_since=None)
+    return TaskDeletion.update(token=token, lease_expires_at=lease, doubtful_since=None, **more)
 
 
 @Statement

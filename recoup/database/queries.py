@@ -10,6 +10,7 @@ from peewee import JOIN, Node, fn
 from recoup.database.built import Statement
 from recoup.database.connection import is_postgres
 from recoup.database.expressions import clock, instant, is_same
+from recoup.database.mark_queries import has_expired
 from recoup.database.models import AccountApiKey, AccountEmail, ScheduledAction, TaskDeletion
 from recoup.database.scope import may_act_for
 
@@ -80,6 +81,7 @@ def remove_task(task_id: Node, schedule_id: Node, token: Node) -> peewee.BaseQue
 
 @Statement
 def sample_schedules(task_id: Node, first_id: Node, limit: Node) -> peewee.BaseQuery:
+    left = TaskDeletion
     return (
         ScheduledAction.select(ScheduledAction.trigger_schedule_id)
         .where(
@@ -88,6 +90,8 @@ def sample_schedules(task_id: Node, first_id: Node, limit: Node) -> peewee.BaseQ
             # Null counts, too: with fewer to ask, a 404 is believed more easily.
             fn.COALESCE(ScheduledAction.enabled, True),
             ScheduledAction.trigger_schedule_id != "",
+            # The schedule of a deletion that was left in the middle may be gone.
+            ~fn.EXISTS(left.select().where(left.task == ScheduledAction.id, has_expired())),
         )
         .order_by(ScheduledAction.id)
         .limit(limit)

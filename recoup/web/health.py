@@ -3,10 +3,12 @@
 None of them asks Trigger.dev.
 """
 
+import logging
+
 from flask import Blueprint, Response
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from recoup import __version__, metrics
+from recoup import __version__, log, metrics
 from recoup.database.readiness import find_problems
 from recoup.deletion.gauges import Marks
 
@@ -24,6 +26,7 @@ def readyz() -> tuple[dict[str, object], int]:
     """Say whether anything is missing that a deletion needs, and what."""
     problems = find_problems()
     if problems:
+        log.note(level=logging.WARNING, reason=" ".join(problems))
         return {"status": "not ready", "problems": problems}, 503
     return {"status": "ready"}, 200
 

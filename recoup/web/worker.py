@@ -44,10 +44,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make the heartbeat's file, in the temporary folder that exists now."""
-        # The folder that was found at the start may be gone, and then the master would end.
-        tempfile.tempdir = None
-        super().__init__(*args, **kwargs)
+        """Make the heartbeat's file; if the temporary folder is gone, in another one."""
+        # A failure here would end the master. Python finds no folder on a full disk, but can still
+        # make an empty file in one that it has found before.
+        try:
+            super().__init__(*args, **kwargs)
+        except OSError:
+            tempfile.tempdir = None
+            super().__init__(*args, **kwargs)
         self._accept_from = float("-inf")
 
     @classmethod

@@ -299,6 +299,17 @@ def test_the_longest_lease_is_not_over():
     assert not take_over(make_mark(60 + 15))
 
 
+def test_a_request_that_takes_over_a_doubt_begins_anew():
+    """By the age of the first one its mark would seem to stand for long, and page somebody."""
+    task, token = make_task(), str(uuid4())
+    assert statements.place_mark(task, token, None, 60)
+    assert statements.turn_doubtful(task, token)
+    TaskDeletion.update(requested_at=clock_plus(-HOUR)).execute()
+    assert statements.take_over_doubt(task, str(uuid4()), 60)
+    count, seconds = statements.count_marks()
+    assert (count, seconds < 60) == (1, True)
+
+
 def test_the_age_of_the_oldest_mark_is_never_negative():
     """Even where the clock was set back since it was placed."""
     assert statements.count_marks() == (0, 0.0)

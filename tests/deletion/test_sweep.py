@@ -72,6 +72,24 @@ def test_each_mark_is_tried_once_where_it_cannot_be_taken_over(deleter, world, s
     assert standin.requests == []
 
 
+def test_deletions_left_in_the_middle_are_no_witnesses(deleter, world, standin, account):
+    """Their schedules may all be gone, and none could prove the key for the others."""
+    tasks = [world.task(account) for _ in range(2)]
+    standin.schedules.clear()
+    for task in tasks:
+        world.place_mark(task, lease_seconds=-1)
+    assert [one.state for one in sweep(deleter)] == ["deleted"] * 2
+
+
+def test_deletions_that_are_under_way_are_witnesses(deleter, world, standin, account):
+    """Else a wrong key would be believed where all tasks are deleted at once."""
+    left, under_way = world.task(account), world.task(account)
+    standin.schedules.clear()
+    world.place_mark(left, lease_seconds=-1)
+    world.place_mark(under_way, lease_seconds=60)
+    assert [one.state for one in sweep(deleter)] == ["marked"]
+
+
 def test_a_fault_of_ours_keeps_no_other_task_waiting(deleter, world, account, monkeypatch, caplog):
     """Whatever it is; the log has its traceback, and the mark stays."""
     tasks = [world.task(account) for _ in range(3)]
