@@ -45,7 +45,7 @@ def settle(deleter: Deleter, task_id: str) -> None:
         note_report(cancellation.report, str(error))
         raise DeletionInDoubt(str(error)) from error
     except DeletionNotPossible as error:
-        log.note(reason=str(error), refused="not possible")
+        log.note(reason=str(error))
         raise DeletionInDoubt(str(error)) from error
     if whole:
         return log.note(state="kept" if marks.remove(mark) else "overtaken")
