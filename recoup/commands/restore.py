@@ -8,8 +8,8 @@ from typing import Literal
 import click
 from flask.cli import with_appcontext
 
+from recoup.commands.failing import failures_as
 from recoup.commands.group import services
-from recoup.commands.reconcile import failures_as
 from recoup.reconcile.backup import read_backup
 from recoup.reconcile.repair import EnvironmentUnknown, NotRestored, find_foreign, restore
 from recoup.trigger.inventory import ScheduleInventory

@@ -1,0 +1,115 @@
+"""`recoup tasks reconcile --fix`: asks, writes a backup, and mends one mismatch after the other."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from recoup.commands import report
+from recoup.commands.failing import CannotTell, failures_as
+from recoup.reconcile.backup import write_backup
+from recoup.reconcile.drift import Drift, Mismatch
+from recoup.reconcile.repair import delete_orphan, may_store_ids, store_id
+from recoup.trigger.inventory import ScheduleInventory
+from recoup.trigger.schedule import Schedule
+
+
+def fix_drift(
+    inventory: ScheduleInventory, drift: Drift, listed: dict[str, Schedule], yes: bool, backup: Path
+) -> Drift:
+    """Mend what can be mended, say what is left, and return that."""
+    repair = _Repair(inventory, drift)
+    orphans = [listed[m.schedule_id] for m in drift["orphans"] if m.schedule_id]
+    if orphans or drift["lost_ids"]:
+        _refuse_in_vain(drift, listed)
+        if yes or _confirm(len(orphans), len(drift["lost_ids"])):
+            _back_up(orphans, backup)
+            with _partly_done(repair):
+                repair.run(orphans)
+    _say_left(repair.left)
+    return repair.left
+
+
+class _Repair:
+    """The mending itself: what is left so far, and whether anything was changed."""
+
+    def __init__(self, inventory: ScheduleInventory, drift: Drift) -> None:
+        self._inventory = inventory
+        self.left = {kind: list(mismatches) for kind, mismatches in drift.items()}
+        self.changed = False
+
+    def run(self, orphans: Sequence[Schedule]) -> None:
+        """Delete the orphans, store the lost ids, and say what became of each."""
+        for orphan in orphans:
+            _say(f"{orphan.id} {self._delete(orphan)}")
+        for lost in list(self.left["lost_ids"]):
+            _say(f"{lost.schedule_id} {self._store(lost)}")
+
+    def _delete(self, orphan: Schedule) -> str:
+        gone = delete_orphan(self._inventory, orphan)
+        self.changed |= gone
+        self._settle("orphans", orphan.id)
+        return "deleted" if gone else "kept: a task has it now"
+
+    def _store(self, lost: Mismatch) -> str:
+        stored = store_id(lost)
+        self.changed |= stored
+        self._settle("lost_ids", lost.schedule_id)
+        return "stored" if stored else "not stored: its task has changed"
+
+    def _settle(self, kind: str, schedule_id: str | None) -> None:
+        self.left[kind] = [m for m in self.left[kind] if m.schedule_id != schedule_id]
+
+
+def _confirm(orphans: int, lost_ids: int) -> bool:
+    question = f"Delete orphans: {orphans}, and store lost ids: {lost_ids}?"
+    return click.confirm(question, err=True)
+
+
+def _refuse_in_vain(drift: Drift, listed: dict[str, Schedule]) -> None:
+    """Fail before the first change, if what is known now stands against it."""
+    if len(drift["orphans"]) == len(listed):
+        raise CannotTell(
+            "no schedule belongs to a task of this database, so nothing is deleted; check "
+            "DATABASE_URL, whether its role may see the rows, and TRIGGER_SECRET_KEY"
+        )
+    if drift["lost_ids"] and not may_store_ids():
+        raise click.ClickException(
+            "this role lacks UPDATE (trigger_schedule_id) on scheduled_actions, which storing "
+            "lost ids needs, so nothing was changed; see docs/deployment.md"
+        )
+
+
+def _back_up(orphans: Sequence[Schedule], backup: Path) -> None:
+    if not orphans:
+        return
+    try:
+        write_backup(backup, orphans)
+    except OSError as error:
+        raise click.ClickException(
+            f"{backup} can't be written, so nothing was changed: {error.strerror}"
+        ) from error
+    _say(f"{backup} has the schedules; `recoup tasks restore-schedules` makes them again")
+
+
+@contextmanager
+def _partly_done(repair: _Repair) -> Iterator[None]:
+    """After a failure, say what is left, and exit with 1, if anything was done before it."""
+    try:
+        with failures_as(click.ClickException):
+            yield
+    except click.ClickException as error:
+        if not repair.changed:
+            raise CannotTell(error.message) from error
+        _say_left(repair.left)
+        raise
+
+
+def _say_left(left: Drift) -> None:
+    _say(f"Left: {report.count_kinds(left) or 'nothing'}.")
+
+
+def _say(text: str) -> None:
+    """Show progress to a person; with `--json`, standard output has only the JSON."""
+    click.echo(text, err=click.get_current_context().params["as_json"])
