@@ -1,7 +1,8 @@
 """`recoup tasks reconcile --fix`: asks, writes a backup, and mends one mismatch after the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 
 import click
@@ -14,19 +15,24 @@ from recoup.reconcile.repair import delete_orphan, may_store_ids, store_id
 from recoup.trigger.inventory import ScheduleInventory
 from recoup.trigger.schedule import Schedule
 
+SHARED = "kept: several environments use it, so a person has to look"
+
 
 def fix_drift(
     inventory: ScheduleInventory, drift: Drift, listed: dict[str, Schedule], yes: bool, backup: Path
 ) -> Drift:
     """Mend what can be mended, say what is left, and return that."""
     repair = _Repair(inventory, drift)
-    orphans = [listed[m.schedule_id] for m in drift["orphans"] if m.schedule_id]
-    if orphans or drift["lost_ids"]:
+    orphans = {m: listed[m.schedule_id] for m in drift["orphans"] if m.schedule_id}
+    for shared in filter(attrgetter("is_shared"), orphans.values()):
+        _say(f"{shared.id} {SHARED}")
+    alone = {m: orphan for m, orphan in orphans.items() if not orphan.is_shared}
+    if alone or drift["lost_ids"]:
         _refuse_in_vain(drift, listed)
-        if yes or _confirm(len(orphans), len(drift["lost_ids"])):
-            _back_up(orphans, backup)
+        if yes or _confirm(len(alone), len(drift["lost_ids"])):
+            _back_up(list(alone.values()), backup)
             with _partly_done(repair):
-                repair.run(orphans)
+                repair.run(alone)
     _say_left(repair.left)
     return repair.left
 
@@ -39,27 +45,24 @@ class _Repair:
         self.left = {kind: list(mismatches) for kind, mismatches in drift.items()}
         self.changed = False
 
-    def run(self, orphans: Sequence[Schedule]) -> None:
+    def run(self, orphans: Mapping[Mismatch, Schedule]) -> None:
         """Delete the orphans, store the lost ids, and say what became of each."""
-        for orphan in orphans:
-            _say(f"{orphan.id} {self._delete(orphan)}")
+        for mismatch, orphan in orphans.items():
+            _say(f"{orphan.id} {self._delete(mismatch, orphan)}")
         for lost in list(self.left["lost_ids"]):
             _say(f"{lost.schedule_id} {self._store(lost)}")
 
-    def _delete(self, orphan: Schedule) -> str:
+    def _delete(self, mismatch: Mismatch, orphan: Schedule) -> str:
         gone = delete_orphan(self._inventory, orphan)
         self.changed |= gone
-        self._settle("orphans", orphan.id)
+        self.left["orphans"].remove(mismatch)
         return "deleted" if gone else "kept: a task has it now"
 
     def _store(self, lost: Mismatch) -> str:
         stored = store_id(lost)
         self.changed |= stored
-        self._settle("lost_ids", lost.schedule_id)
+        self.left["lost_ids"].remove(lost)
         return "stored" if stored else "not stored: its task has changed"
-
-    def _settle(self, kind: str, schedule_id: str | None) -> None:
-        self.left[kind] = [m for m in self.left[kind] if m.schedule_id != schedule_id]
 
 
 def _confirm(orphans: int, lost_ids: int) -> bool:

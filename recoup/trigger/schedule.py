@@ -66,9 +66,14 @@ class Schedule:
         """The tasks that it names."""
         return task_ids(self.external_id, self.deduplication_key)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several environments use it; a deletion takes it away from all of them."""
+        return len(self.environments) > 1
+
     def differences(self, other: "Schedule") -> list[str]:
         """Name the fields that differ in another schedule, except id, key and `active`."""
-        names = ("task", "cron", "timezone", "window", "external_id")
+        names = ("task", "cron", "timezone", "window", "external_id", "environments")
         return [name for name in names if getattr(self, name) != getattr(other, name)]
 
     @property

@@ -454,6 +454,34 @@ def test_a_fix_that_fails_after_a_change_says_what_is_left(recoup, world, standi
     assert result.stdout.endswith(f"\n{deleted} deleted\nLeft: 1 orphan, 1 lost id.\n")
 
 
+STAGING = {"id": "env_x", "type": "STAGING"}
+
+
+def test_an_orphan_of_several_environments_is_left(recoup, standin, account, orphan):
+    """A deletion would take it away from all of them, and a restore gives it back to one."""
+    standin.schedules[orphan]["environments"].append(STAGING)
+    before = dict(standin.schedules)
+    result = recoup("reconcile", "--fix", "--yes")
+    assert (result.exit_code, result.stderr) == (1, "")
+    kept = f"{orphan} kept: several environments use it, so a person has to look"
+    assert result.stdout.splitlines()[-2:] == [kept, "Left: 1 orphan."]
+    assert standin.schedules == before
+    assert not list(Path().iterdir())
+
+
+def test_beside_an_orphan_of_several_environments_the_others_are_deleted(
+    recoup, standin, account, orphan
+):
+    """And they alone are backed up."""
+    standin.schedules[orphan]["environments"].append(STAGING)
+    other = standin.add(str(uuid4()))
+    result = recoup("reconcile", "--fix", "--yes", "--backup", "backup.json")
+    assert result.exit_code == 1
+    assert result.stdout.endswith(f"\n{other} deleted\nLeft: 1 orphan.\n")
+    assert standin.deletions == {other: 1}
+    assert [s["id"] for s in json.loads(Path("backup.json").read_text())] == [other]
+
+
 def undisturbed():
     return Fault("undisturbed", lambda exchange: exchange.deliver(exchange.answer()))
 

@@ -189,13 +189,17 @@ def test_one_of_another_environment_keeps_all_from_being_made(restore, standin):
     assert standin.schedules == {}
 
 
-def test_one_of_two_environments_may_be_restored_from_each(restore, standin):
-    """It is the key's too."""
+def test_one_of_two_environments_comes_back_in_one_and_that_is_told(restore, standin):
+    """Each time, because only a person can give it to the other one."""
     id_ = standin.add(str(uuid4()))
     standin.schedules[id_]["environments"].insert(0, {"id": "env_x", "type": "STAGING"})
     back_up(standin, id_)
-    assert restore(*YES).exit_code == 0
-    assert len(standin.schedules) == 1
+    for options in (YES, ()):
+        result = restore(*options)
+        assert (result.exit_code, result.stdout) == (1, "0 restored, 1 not.\n")
+        [now] = standin.schedules
+        text = f"{id_} is not restored: {now} has its key, and not its environments\n"
+        assert result.stderr == text
 
 
 ASKED = "lists no schedule, so it can't be told whether they belong to its environment"
