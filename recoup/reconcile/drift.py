@@ -32,6 +32,11 @@ class Task(NamedTuple):
     enabled: bool
     marked: bool
 
+    @property
+    def named(self) -> str:
+        """The schedule that the row names, as its deletion reads it; empty: none."""
+        return (self.schedule_id or "").strip()
+
 
 class Mismatch(NamedTuple):
     """A schedule, a task, or both, that don't match. An orphan's task is its external id.
@@ -85,7 +90,7 @@ def compare(schedules: Iterable[Schedule], tasks: Mapping[str, Task]) -> Drift:
     """Return the mismatches; `tasks` maps ids to tasks."""
     by_id = {schedule.id: schedule for schedule in schedules}
     by_name = {name: schedule for schedule in by_id.values() for name in schedule.names}
-    named = {task.schedule_id for task in tasks.values()}
+    named = {task.named for task in tasks.values()}
     of_task: dict[str, dict[str, Schedule]] = defaultdict(dict)
     drift: Drift = {kind: [] for kind in KINDS}
     for schedule in by_id.values():
@@ -96,20 +101,18 @@ def compare(schedules: Iterable[Schedule], tasks: Mapping[str, Task]) -> Drift:
             drift["orphans"].append(Mismatch(schedule.id, schedule.external_id))
     for task in tasks.values():
         own = of_task[task.id]
-        if stored := by_name.get(task.schedule_id or ""):
+        if stored := by_name.get(task.named):
             own[stored.id] = stored
         if not task.marked:
             _compare_task(task, own, named, drift)
     return drift
 
 
-def _compare_task(
-    task: Task, own: Mapping[str, Schedule], named: Set[str | None], drift: Drift
-) -> None:
+def _compare_task(task: Task, own: Mapping[str, Schedule], named: Set[str], drift: Drift) -> None:
     """Add what is wrong with a task; `own` are its schedules, `named` what all tasks name."""
     kept = _kept(task, own)
     if task.enabled and not own:
-        drift["dead_tasks"].append(Mismatch(task.schedule_id, task.id))
+        drift["dead_tasks"].append(Mismatch(task.named or None, task.id))
     # If another task names it, it is not lost: this task's deletion would cancel it.
     if kept and not own[kept].names & named:
         drift["lost_ids"].append(Mismatch(kept, task.id, task.schedule_id))
@@ -122,7 +125,7 @@ def _kept(task: Task, own: Mapping[str, Schedule]) -> str | None:
 
     It is the one that the task's deletion would cancel, or else the only one.
     """
-    stored = [s.id for s in own.values() if task.schedule_id in s.names]
+    stored = [s.id for s in own.values() if task.named in s.names]
     keyed = [s.id for s in own.values() if s.deduplication_key == task.id]
     candidates = stored or keyed or list(own)
     return candidates[0] if len(candidates) == 1 else None
@@ -135,7 +138,7 @@ def _look_again(inventory: ScheduleInventory, suspects: Drift, watch: Watch) -> 
     keys = {mismatch.schedule_id for mismatch in mismatches}
     for mismatch in mismatches:
         if task := tasks.get(mismatch.task_id or ""):
-            keys |= {task.id, task.schedule_id}
+            keys |= {task.id, task.named}
     wanted = list(filter(None, keys))
     found = []
     for done, key in enumerate(wanted, 1):
@@ -144,8 +147,8 @@ def _look_again(inventory: ScheduleInventory, suspects: Drift, watch: Watch) -> 
     return compare(filter(None, found), tasks)
 
 
-def read_tasks() -> dict[str, Task]:
-    """Return every task by its id."""
+def read_tasks(condition: peewee.Expression | bool = True) -> dict[str, Task]:
+    """Return every task that meets the condition by its id."""
     query = (
         ScheduledAction.select(
             ScheduledAction.id,
@@ -154,6 +157,7 @@ def read_tasks() -> dict[str, Task]:
             TaskDeletion.task.is_null(False),
         )
         .join(TaskDeletion, peewee.JOIN.LEFT_OUTER)
+        .where(condition)
         .tuples()
     )
     rows = cast(Iterable[tuple[Any, ...]], query)

@@ -1,12 +1,14 @@
 """Mends drift: deletes orphans, stores lost ids, and makes schedules again."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 from recoup import log
 from recoup.database.connection import is_postgres, release
 from recoup.database.models import ScheduledAction, TaskDeletion, table_name
 from recoup.database.rights import hidden_tables, lacking_rights
-from recoup.reconcile.drift import Mismatch
+from recoup.reconcile.drift import Mismatch, read_tasks
 from recoup.trigger.inventory import ScheduleInventory
 from recoup.trigger.route import is_key_in_url
 from recoup.trigger.schedule import Schedule
@@ -33,15 +35,20 @@ def may_store_ids() -> bool:
 def delete_orphan(inventory: ScheduleInventory, schedule: Schedule) -> bool:
     """Delete a schedule, unless a task has it by now; return whether it is gone."""
     with log.record("reconcile", schedule=schedule.id, task=schedule.external_id):
-        claims = (ScheduledAction.trigger_schedule_id << schedule.names) | (
-            ScheduledAction.id << schedule.task_ids
-        )
-        claimed = ScheduledAction.select().where(claims).exists()
-        release()
+        claimed = bool(_owners(schedule))
         if not claimed:
             inventory.delete(schedule)
         log.note(state="kept" if claimed else "deleted")
     return not claimed
+
+
+def _owners(schedule: Schedule) -> set[str]:
+    """Return the tasks that have a schedule: those that name it, and those that it names."""
+    # What is around a name in a row, only Python strips as a deletion does.
+    alike = map(ScheduledAction.trigger_schedule_id.contains, schedule.names)
+    tasks = read_tasks(reduce(or_, alike, ScheduledAction.id << schedule.task_ids))
+    naming = {task.id for task in tasks.values() if task.named in schedule.names}
+    return naming | (schedule.task_ids & tasks.keys())
 
 
 def store_id(mismatch: Mismatch) -> bool:

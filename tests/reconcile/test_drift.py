@@ -89,6 +89,8 @@ def task(schedule_id=None, *, task_id=A, enabled=True, marked=False):
         ([schedule(1, None, A)], [task(1)], {}),
         ([schedule(1, B, None)], [task(1)], {}),
         ([schedule(1, B.upper(), None)], [task(1, task_id=B)], {}),
+        ([schedule(1, None, None)], [task("1\n")], {}),
+        ([schedule(1, None, "sched_9")], [task("9 \x85\u3000")], {}),
         # Dead tasks: enabled, and nothing fires them.
         ([], [task(1)], {"dead_tasks": [(1, A)]}),
         ([], [task()], {"dead_tasks": [(None, A)]}),
@@ -100,6 +102,7 @@ def task(schedule_id=None, *, task_id=A, enabled=True, marked=False):
         # Lost, too: what the row names is gone, and its task has another.
         ([schedule(2)], [task(1)], {"lost_ids": [(2, A, 1)]}),
         ([schedule(2, A, "another")], [task(1)], {"lost_ids": [(2, A, 1)]}),
+        ([schedule(2)], [task("1\n")], {"lost_ids": [(2, A, "sched_1\n")]}),
         ([schedule(2, None, A)], [task(1, enabled=False)], {"lost_ids": [(2, A, 1)]}),
         ([schedule(1), schedule(2, A, None)], [task(9, marked=True)], {}),
         # Not lost: the row names it by its key, or another row names it.
@@ -362,7 +365,27 @@ def test_a_schedule_that_a_task_has_by_now_is_kept(inventory, world, standin):
     assert not standin.deletions
 
 
-@pytest.mark.parametrize("stored_id", [None, "sched_gone", ""])
+@pytest.mark.parametrize("space", ["\n", " \t", "\x85", "\xa0", "\u3000"])
+def test_white_space_around_what_a_row_names_is_ignored(drift, inventory, world, standin, space):
+    """As the task's deletion does, which would cancel this schedule; to its key and to its id."""
+    account = world.account()
+    ids = [standin.add(key, externalId=None) for key in ("some_key", "x")]
+    for name in ("some_key", ids[1]):
+        world.task(account, schedule=False, trigger_schedule_id=f"{space}{name}{space}")
+    assert drift() == {}
+    assert [delete_orphan(inventory, inventory.get(id_)) for id_ in ids] == [False] * 2
+    assert not standin.deletions
+
+
+@pytest.mark.parametrize("name", ["somexkey", "some_key2", "SOME_KEY", "some"])
+def test_a_row_that_names_something_like_it_has_no_schedule(inventory, world, standin, name):
+    """Only the very same name counts."""
+    world.task(world.account(), schedule=False, trigger_schedule_id=name)
+    orphan = inventory.get(standin.add("some_key", externalId=None))
+    assert delete_orphan(inventory, orphan)
+
+
+@pytest.mark.parametrize("stored_id", [None, "sched_gone", "", " sched_gone\n"])
 def test_a_lost_id_is_stored_and_nothing_else(world, stored_id):
     """The row stays what it was, to the last column."""
     task_id = world.task(world.account(), schedule=False, trigger_schedule_id=stored_id)
