@@ -1,6 +1,6 @@
 """`recoup tasks reconcile --fix`: asks, writes a backup, and mends one mismatch after the other."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
@@ -45,24 +45,35 @@ class _Repair:
         self.left = {kind: list(mismatches) for kind, mismatches in drift.items()}
         self.changed = False
 
-    def run(self, orphans: Mapping[Mismatch, Schedule]) -> None:
+    def run(self, orphans: Iterable[Mismatch]) -> None:
         """Delete the orphans, store the lost ids, and say what became of each."""
-        for mismatch, orphan in orphans.items():
-            _say(f"{orphan.id} {self._delete(mismatch, orphan)}")
+        for orphan in orphans:
+            _say(f"{orphan.schedule_id} {self._delete(orphan)}")
         for lost in list(self.left["lost_ids"]):
             _say(f"{lost.schedule_id} {self._store(lost)}")
 
-    def _delete(self, mismatch: Mismatch, orphan: Schedule) -> str:
-        gone = delete_orphan(self._inventory, orphan)
-        self.changed |= gone
-        self.left["orphans"].remove(mismatch)
-        return "deleted" if gone else "kept: a task has it now"
+    def _delete(self, orphan: Mismatch) -> str:
+        now = self._look_up(orphan)
+        if now and now.is_shared:
+            return SHARED
+        deleted = now is not None and delete_orphan(self._inventory, now)
+        self.changed |= deleted
+        self.left["orphans"].remove(orphan)
+        if now is None:
+            return "is gone already"
+        return "deleted" if deleted else "kept: a task has it now"
 
     def _store(self, lost: Mismatch) -> str:
+        if not self._look_up(lost):
+            return "not stored: it is gone"
         stored = store_id(lost)
         self.changed |= stored
         self.left["lost_ids"].remove(lost)
         return "stored" if stored else "not stored: its task has changed"
+
+    def _look_up(self, mismatch: Mismatch) -> Schedule | None:
+        """Return the schedule as it is now; the question may have waited an hour for its answer."""
+        return self._inventory.get(mismatch.schedule_id or "")
 
 
 def _confirm(orphans: int, lost_ids: int) -> bool:

@@ -454,6 +454,66 @@ def test_a_fix_that_fails_after_a_change_says_what_is_left(recoup, world, standi
     assert result.stdout.endswith(f"\n{deleted} deleted\nLeft: 1 orphan, 1 lost id.\n")
 
 
+def before_it_is_mended(standin, schedule_id, action):
+    """Let something happen after the comparison and the question: at the second look at it."""
+    look = meanwhile(action)
+    standin.fail(undisturbed(), look, method="GET", schedule_id=schedule_id)
+
+
+def test_an_orphan_that_is_gone_by_now_is_not_deleted(recoup, standin, account, orphan):
+    """A person may think about the question for an hour."""
+    before_it_is_mended(standin, orphan, lambda: standin.schedules.pop(orphan))
+    result = recoup("reconcile", "--fix", "--yes")
+    assert result.exit_code == 0
+    assert result.stdout.endswith(f"\n{orphan} is gone already\nLeft: nothing.\n")
+    assert not standin.deletions
+
+
+@pytest.mark.parametrize("field", ["externalId", "deduplicationKey"])
+def test_an_orphan_that_names_a_task_by_now_is_not_deleted(
+    recoup, world, standin, account, orphan, field
+):
+    """What it was called an hour ago doesn't count."""
+    task_id = world.task(account, enabled=False, schedule=False)
+    change = {field: task_id}
+    before_it_is_mended(standin, orphan, lambda: standin.schedules[orphan].update(change))
+    result = recoup("reconcile", "--fix", "--yes")
+    assert result.exit_code == 0
+    assert f"{orphan} kept: a task has it now\n" in result.stdout
+    assert not standin.deletions
+
+
+def test_an_orphan_that_has_several_environments_by_now_is_left(recoup, standin, account, orphan):
+    """And nothing else was changed, but something is left."""
+    environments = standin.schedules[orphan]["environments"]
+    before_it_is_mended(standin, orphan, lambda: environments.append(STAGING))
+    result = recoup("reconcile", "--fix", "--yes")
+    assert result.exit_code == 1
+    assert f"{orphan} kept: several environments use it" in result.stdout
+    assert result.stdout.endswith("\nLeft: 1 orphan.\n")
+    assert not standin.deletions
+
+
+def test_a_lost_id_whose_schedule_is_gone_by_now_is_not_stored(recoup, world, standin, account):
+    """It would name nothing."""
+    lost = world.task(account, schedule=False)
+    schedule = standin.add(lost)
+    before_it_is_mended(standin, schedule, lambda: standin.schedules.pop(schedule))
+    result = recoup("reconcile", "--fix", "--yes")
+    assert result.exit_code == 1
+    assert result.stdout.endswith(f"\n{schedule} not stored: it is gone\nLeft: 1 lost id.\n")
+    assert world.row(lost)["trigger_schedule_id"] is None
+
+
+def test_a_look_before_mending_that_fails_changes_nothing(recoup, standin, account, orphan):
+    """It can't be told what is there by now."""
+    standin.fail(undisturbed(), Fault.status(403), method="GET", schedule_id=orphan)
+    result = recoup("reconcile", "--fix", "--yes")
+    assert result.exit_code == 2
+    assert "check TRIGGER_SECRET_KEY" in result.stderr.splitlines()[-1]
+    assert not standin.deletions
+
+
 STAGING = {"id": "env_x", "type": "STAGING"}
 
 
