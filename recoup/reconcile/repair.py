@@ -119,7 +119,9 @@ def restore(inventory: ScheduleInventory, schedule: Schedule) -> tuple[str, bool
     now = there or inventory.make(schedule)
     if differences := now.differences(schedule):
         raise NotRestored(f"{now.id} has its key, and not its {', '.join(differences)}")
+    if schedule.active and not now.active:
+        raise NotRestored(f"{now.id} has its key, and is off now")
     # An earlier run may have made it, and failed before switching it off.
-    if now.active != schedule.active:
-        inventory.switch(now, schedule.active)
+    if now.active and not schedule.active:
+        inventory.switch(now, active=False)
     return now.id, there is None

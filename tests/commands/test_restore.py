@@ -75,17 +75,29 @@ def test_a_schedule_comes_back_whole(restore, standin, active):
     assert after["deduplicationKey"] == key
 
 
-@pytest.mark.parametrize("active", [True, False])
-def test_one_that_is_there_but_for_its_switch_is_switched(restore, standin, active):
-    """As where a restore broke off before it; making it again would not switch it on."""
+def test_one_that_is_there_but_for_its_switch_is_switched_off(restore, standin):
+    """As where a restore broke off before it."""
     key = str(uuid4())
-    [before] = back_up(standin, standin.add(key, window="30m", active=active))
-    now = standin.add(key, window="30m", active=not active)
+    [before] = back_up(standin, standin.add(key, window="30m", active=False))
+    now = standin.add(key, window="30m", active=True)
     result = restore()
     assert result.exit_code == 0
     assert result.stdout == f"{before['id']} is there as {now}\n0 restored.\n"
-    assert standin.schedules[now]["active"] is active
+    assert standin.schedules[now]["active"] is False
     assert standin.schedules[now]["window"] == "30m"
+
+
+def test_one_that_was_switched_off_since_its_restore_stays_off(restore, standin):
+    """A person has paused it; it is said each time that it differs."""
+    [before] = back_up(standin, standin.add(str(uuid4())))
+    assert restore(*YES).exit_code == 0
+    [now] = standin.schedules
+    standin.schedules[now]["active"] = False
+    as_it_was = dict(standin.schedules[now])
+    result = restore()
+    assert (result.exit_code, result.stdout) == (1, "0 restored, 1 not.\n")
+    assert result.stderr == f"{before['id']} is not restored: {now} has its key, and is off now\n"
+    assert standin.schedules == {now: as_it_was}
 
 
 def test_another_one_under_its_key_is_left_alone_and_told(restore, standin):
