@@ -10,6 +10,7 @@ from recoup.database.models import ScheduledAction, TaskDeletion, table_name
 from recoup.database.rights import hidden_tables, lacking_rights
 from recoup.reconcile.drift import Mismatch, read_tasks
 from recoup.trigger.inventory import ScheduleInventory
+from recoup.trigger.outcome import Refused
 from recoup.trigger.route import is_key_in_url
 from recoup.trigger.schedule import Schedule
 
@@ -109,14 +110,15 @@ def restore(inventory: ScheduleInventory, schedule: Schedule) -> tuple[str, bool
     """Make a schedule again, unless it exists; return its id now, and whether that is new.
 
     Raises:
-        NotRestored: there is, or may be, another one under its key, which is left alone.
+        NotRestored: it is refused, or there is, or may be, another one under its key, which is
+            left alone.
     """
     if there := inventory.get(schedule.id):
         return there.id, False
     if not is_key_in_url(schedule.lasting_key):
         raise NotRestored("its key can't be asked for, so it may be there; look in the dashboard")
     there = inventory.get(schedule.lasting_key)
-    now = there or inventory.make(schedule)
+    now = there or _make(inventory, schedule)
     if differences := now.differences(schedule):
         raise NotRestored(f"{now.id} has its key, and not its {', '.join(differences)}")
     if schedule.active and not now.active:
@@ -125,3 +127,10 @@ def restore(inventory: ScheduleInventory, schedule: Schedule) -> tuple[str, bool
     if now.active and not schedule.active:
         inventory.switch(now, active=False)
     return now.id, there is None
+
+
+def _make(inventory: ScheduleInventory, schedule: Schedule) -> Schedule:
+    try:
+        return inventory.make(schedule)
+    except Refused as error:
+        raise NotRestored(str(error)) from error

@@ -19,7 +19,7 @@ from recoup.http.client import Answer
 from recoup.http.deadline import Deadline
 from recoup.http.failures import in_words
 from recoup.trigger.answers import Verdict, judge, judge_schedule, seconds_until_reset
-from recoup.trigger.outcome import LIMIT_IN_WORDS, InventoryFailed, Outcome, TooLarge, load
+from recoup.trigger.outcome import LIMIT_IN_WORDS, InventoryFailed, Outcome, Refused, TooLarge, load
 from recoup.trigger.route import ATTEMPT_SHARE, SchedulesRoute, is_key_in_url, persist
 from recoup.trigger.schedule import SCHEDULE_ID, PageSchema, Schedule, ScheduleSchema
 
@@ -148,6 +148,8 @@ class ScheduleInventory(SchedulesRoute):
             if verdict in (Verdict.SUCCESS, Verdict.MISSING):
                 return outcome.body
             if not 0 < outcome.wait < patience.left():
+                if method == "POST" and verdict is Verdict.REFUSED and outcome.status in (400, 422):
+                    raise Refused(outcome.reason)
                 raise InventoryFailed(outcome.explain())
             time.sleep(outcome.wait)
 

@@ -22,6 +22,10 @@ class InventoryFailed(Exception):
     """Trigger.dev could not be asked, or its answer can't be relied on."""
 
 
+class Refused(InventoryFailed):
+    """Trigger.dev won't make this schedule, however often it is asked; others it may."""
+
+
 class TooLarge(InventoryFailed):
     """An answer is larger than the limit."""
 

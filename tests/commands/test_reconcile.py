@@ -646,13 +646,14 @@ def test_a_file_that_cannot_be_read_is_named(recoup, path, reason):
 
 
 def test_a_restore_that_fails_says_why(recoup, standin, account, orphan):
-    """What was made before it is told."""
+    """In Trigger.dev's own words, with the schedule's name."""
     Path("backup.json").write_text(json.dumps([standin.schedules.pop(orphan)]))
     said = "You have created 10/10 schedules"
     standin.always(Fault.status(422, json.dumps({"error": said}).encode()), method="POST")
     result = recoup("restore-schedules", "backup.json")
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == f"Error: Trigger.dev answered 422: {said}"
+    text = f"{orphan} is not restored: Trigger.dev answered 422: {said}"
+    assert result.stderr.splitlines()[-1] == text
 
 
 # On a terminal, as programs of their own

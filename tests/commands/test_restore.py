@@ -129,6 +129,45 @@ def test_a_server_that_drops_a_part_is_told(restore, standin):
     assert result.stderr.endswith(" has its key, and not its window\n")
 
 
+@pytest.mark.parametrize("status", [400, 422])
+def test_one_that_is_refused_for_good_does_not_keep_the_others(restore, standin, status):
+    """Each run would meet it again, and break off."""
+    keys = [str(uuid4()) for _ in range(3)]
+    [_, refused, _] = back_up(standin, *map(standin.add, keys))
+    fault = Fault.status(status, b'{"error": "Invalid IANA timezone"}')
+    standin.fail(_undisturbed(), fault, method="POST")
+    result = restore(*YES)
+    assert result.exit_code == 1
+    text = f"{refused['id']} is not restored: Trigger.dev answered {status}: Invalid IANA timezone"
+    assert result.stderr.splitlines() == [text]
+    assert result.stdout.splitlines()[-1] == "2 restored, 1 not."
+    assert len(standin.schedules) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault.status(401), "answered 401"),
+        (Fault.status(403), "answered 403"),
+        (Fault.status(404), "answered 404"),
+        (Fault.status(422, headers={"x-should-retry": "true"}), "answered 422"),
+        (Fault.rate_limited(100_000), "answered 429"),
+        (Fault.status(500), "answered 500"),
+        (Fault.reset(), "could not be reached"),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_what_would_keep_each_from_being_made_ends_the_restore(restore, standin, fault, said):
+    """With the first one; the same command, again, completes it."""
+    back_up(standin, standin.add(str(uuid4())), standin.add(str(uuid4())))
+    standin.always(fault, method="POST")
+    result = restore(*YES)
+    assert (result.exit_code, result.stdout) == (1, "")
+    [line] = result.stderr.splitlines()
+    assert line.startswith("Error: Trigger.dev ")
+    assert said in line
+
+
 @pytest.mark.parametrize("key", ["%61", "%2e%2e", "a%2Fb", ".", "..", "sched_mine"])
 def test_a_key_that_can_not_be_asked_for_is_refused(restore, standin, key):
     """It might be there, or be taken for the key of another, which would be changed."""
