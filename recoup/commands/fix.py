@@ -11,7 +11,7 @@ from recoup.commands import report
 from recoup.commands.failing import CannotTell, failures_as
 from recoup.reconcile.backup import write_backup
 from recoup.reconcile.drift import Drift, Mismatch
-from recoup.reconcile.repair import delete_orphan, may_store_ids, store_id
+from recoup.reconcile.repair import delete_orphan, may_store_ids, owners, store_id
 from recoup.trigger.inventory import ScheduleInventory
 from recoup.trigger.schedule import Schedule
 
@@ -22,7 +22,7 @@ def fix_drift(
     inventory: ScheduleInventory, drift: Drift, listed: dict[str, Schedule], yes: bool, backup: Path
 ) -> Drift:
     """Mend what can be mended, say what is left, and return that."""
-    repair = _Repair(inventory, drift)
+    repair = _Repair(inventory, drift, backup)
     orphans = {m: listed[m.schedule_id] for m in drift["orphans"] if m.schedule_id}
     for shared in filter(attrgetter("is_shared"), orphans.values()):
         _say(f"{shared.id} {SHARED}")
@@ -40,8 +40,9 @@ def fix_drift(
 class _Repair:
     """The mending itself: what is left so far, and whether anything was changed."""
 
-    def __init__(self, inventory: ScheduleInventory, drift: Drift) -> None:
+    def __init__(self, inventory: ScheduleInventory, drift: Drift, backup: Path) -> None:
         self._inventory = inventory
+        self._how_to_restore = f"`recoup tasks restore-schedules {backup}`"
         self.left = {kind: list(mismatches) for kind, mismatches in drift.items()}
         self.changed = False
 
@@ -58,6 +59,9 @@ class _Repair:
             return SHARED
         deleted = now is not None and delete_orphan(self._inventory, now)
         self.changed |= deleted
+        # A row may come back between the look at the rows and the deletion.
+        if now and deleted and owners(now):
+            return f"deleted, but a task has it now: {self._how_to_restore} makes it again"
         self.left["orphans"].remove(orphan)
         if now is None:
             return "is gone already"

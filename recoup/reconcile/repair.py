@@ -36,14 +36,14 @@ def may_store_ids() -> bool:
 def delete_orphan(inventory: ScheduleInventory, schedule: Schedule) -> bool:
     """Delete a schedule, unless a task has it by now; return whether it is gone."""
     with log.record("reconcile", schedule=schedule.id, task=schedule.external_id):
-        claimed = bool(_owners(schedule))
+        claimed = bool(owners(schedule))
         if not claimed:
             inventory.delete(schedule)
         log.note(state="kept" if claimed else "deleted")
     return not claimed
 
 
-def _owners(schedule: Schedule) -> set[str]:
+def owners(schedule: Schedule) -> set[str]:
     """Return the tasks that have a schedule: those that name it, and those that it names."""
     # What is around a name in a row, only Python strips as a deletion does.
     alike = map(ScheduledAction.trigger_schedule_id.contains, schedule.names)

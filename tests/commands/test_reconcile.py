@@ -494,6 +494,44 @@ def test_an_orphan_that_has_several_environments_by_now_is_left(recoup, standin,
     assert not standin.deletions
 
 
+def put_back(world, account, task_id):
+    """Restore a task's row, as a person with a backup of the database would."""
+    task = world.task(account, enabled=False, schedule=False)
+    ScheduledAction.update(id=task_id).where(ScheduledAction.id == task).execute()
+
+
+def test_an_orphan_whose_task_comes_back_while_it_is_deleted_can_be_made_again(
+    recoup, world, standin, account, orphan
+):
+    """The window can't be closed; it is told, and how to mend it."""
+    schedule = standin.schedules[orphan]
+    task_id = schedule["externalId"]
+    standin.fail(meanwhile(lambda: put_back(world, account, task_id)))
+    result = recoup("reconcile", "--fix", "--yes", "--backup", "backup.json")
+    assert result.exit_code == 1
+    said = (
+        f"{orphan} deleted, but a task has it now: "
+        "`recoup tasks restore-schedules backup.json` makes it again"
+    )
+    assert result.stdout.splitlines()[-2:] == [said, "Left: 1 orphan."]
+    assert recoup("restore-schedules", "backup.json").exit_code == 0
+    assert recoup("reconcile", "--fix", "--yes").exit_code == 0
+    (now,) = standin.schedules.keys() & {world.row(task_id)["trigger_schedule_id"]}
+    assert standin.schedules[now]["timezone"] == schedule["timezone"]
+
+
+def test_a_failure_after_such_a_deletion_says_what_is_left(recoup, world, standin, account, orphan):
+    """It has changed something, though all is left."""
+    task_id = str(uuid4())
+    first = standin.add(task_id)  # the newest is listed first
+    standin.fail(meanwhile(lambda: put_back(world, account, task_id)), schedule_id=first)
+    standin.always(Fault.status(403), schedule_id=orphan)
+    result = recoup("reconcile", "--fix", "--yes")
+    assert result.exit_code == 1
+    assert "check TRIGGER_SECRET_KEY" in result.stderr.splitlines()[-1]
+    assert result.stdout.endswith("\nLeft: 2 orphans.\n")
+
+
 def test_a_lost_id_whose_schedule_is_gone_by_now_is_not_stored(recoup, world, standin, account):
     """It would name nothing."""
     lost = world.task(account, schedule=False)
