@@ -11,7 +11,7 @@ from recoup.commands import report
 from recoup.commands.failing import CannotTell, failures_as
 from recoup.reconcile.backup import write_backup
 from recoup.reconcile.drift import Drift, Mismatch
-from recoup.reconcile.repair import delete_orphan, may_store_ids, owners, store_id
+from recoup.reconcile.repair import delete_orphan, is_lost, may_store_ids, owners, store_id
 from recoup.trigger.inventory import ScheduleInventory
 from recoup.trigger.schedule import Schedule
 
@@ -68,12 +68,18 @@ class _Repair:
         return "deleted" if deleted else "kept: a task has it now"
 
     def _store(self, lost: Mismatch) -> str:
-        if not self._look_up(lost):
-            return "not stored: it is gone"
-        stored = store_id(lost)
+        reason = self._reason_not_to_store(lost)
+        stored = reason is None and store_id(lost)
         self.changed |= stored
-        self.left["lost_ids"].remove(lost)
-        return "stored" if stored else "not stored: its task has changed"
+        if stored or not is_lost(lost):
+            self.left["lost_ids"].remove(lost)
+        return "stored" if stored else f"not stored: {reason or 'its task has changed'}"
+
+    def _reason_not_to_store(self, lost: Mismatch) -> str | None:
+        now = self._look_up(lost)
+        if now is None:
+            return "it is gone"
+        return None if lost.task_id in owners(now) else "it is no longer its task's"
 
     def _look_up(self, mismatch: Mismatch) -> Schedule | None:
         """Return the schedule as it is now; the question may have waited an hour for its answer."""

@@ -74,6 +74,12 @@ def store_id(mismatch: Mismatch) -> bool:
     return bool(stored)
 
 
+def is_lost(mismatch: Mismatch) -> bool:
+    """Return whether the task still lacks the id; one that is being deleted doesn't need it."""
+    task = read_tasks(ScheduledAction.id == mismatch.task_id).get(mismatch.task_id or "")
+    return task is not None and not task.marked and task.named != mismatch.schedule_id
+
+
 class NotRestored(Exception):
     """A schedule is not there as it was; the text says why."""
 

@@ -413,6 +413,48 @@ def test_a_lost_id_that_was_stored_meanwhile_is_left(recoup, world, standin, acc
     result = recoup("reconcile", "--fix", "--yes")
     assert f"{kept} not stored: its task has changed\n" in result.stdout
     assert world.row(lost)["trigger_schedule_id"] == "sched_newer"
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (1, "Left: 1 lost id.")
+
+
+def change_row(task_id, **fields):
+    ScheduledAction.update(**fields).where(ScheduledAction.id == task_id).execute()
+
+
+@pytest.mark.parametrize("change", ["gone", "deleted", "marked", "mended"])
+def test_a_lost_id_that_nobody_misses_any_more_is_not_left(recoup, world, standin, account, change):
+    """Its task is gone, or will be, or another program stored it."""
+    lost = world.task(account, schedule=False)
+    schedule = standin.add(lost)
+
+    def delete_row():
+        ScheduledAction.delete().where(ScheduledAction.id == lost).execute()
+
+    changes = {
+        "gone": delete_row,
+        "deleted": lambda: (standin.schedules.pop(schedule), delete_row()),
+        "marked": lambda: world.place_mark(lost, lease_seconds=60),
+        "mended": lambda: change_row(lost, trigger_schedule_id=f"{schedule}\n"),
+    }
+    before_it_is_mended(standin, schedule, changes[change])
+    result = recoup("reconcile", "--fix", "--yes")
+    *_, said, left = result.stdout.splitlines()
+    assert said.startswith(f"{schedule} not stored: ")
+    assert (result.exit_code, left) == (0, "Left: nothing.")
+
+
+def test_a_lost_id_whose_schedule_names_the_task_no_more_is_not_stored(
+    recoup, world, standin, account
+):
+    """It was given to another use while the question waited."""
+    lost = world.task(account, schedule=False)
+    schedule = standin.add(lost)
+    other = {"externalId": "other", "deduplicationKey": "other"}
+    before_it_is_mended(standin, schedule, lambda: standin.schedules[schedule].update(other))
+    result = recoup("reconcile", "--fix", "--yes")
+    assert result.exit_code == 1
+    said = f"{schedule} not stored: it is no longer its task's"
+    assert result.stdout.splitlines()[-2:] == [said, "Left: 1 lost id."]
+    assert world.row(lost)["trigger_schedule_id"] is None
 
 
 def test_a_database_without_any_of_the_tasks_deletes_nothing(recoup, world, standin):
