@@ -16,6 +16,7 @@ from recoup.trigger.inventory import ScheduleInventory
 from recoup.trigger.schedule import Schedule
 
 SHARED = "kept: several environments use it, so a person has to look"
+SEVERAL_TASKS = "several tasks could have it, so a person has to look"
 
 
 def fix_drift(
@@ -79,7 +80,11 @@ class _Repair:
         now = self._look_up(lost)
         if now is None:
             return "it is gone"
-        return None if lost.task_id in owners(now) else "it is no longer its task's"
+        tasks = owners(now)
+        # The deletion of either task would cancel it.
+        if len(tasks) > 1:
+            return SEVERAL_TASKS
+        return None if lost.task_id in tasks else "it is no longer its task's"
 
     def _look_up(self, mismatch: Mismatch) -> Schedule | None:
         """Return the schedule as it is now; the question may have waited an hour for its answer."""

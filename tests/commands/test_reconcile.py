@@ -457,6 +457,17 @@ def test_a_lost_id_whose_schedule_names_the_task_no_more_is_not_stored(
     assert world.row(lost)["trigger_schedule_id"] is None
 
 
+def test_a_lost_id_that_two_tasks_could_have_is_left(recoup, world, standin, account):
+    """The deletion of either task would cancel it, so a person has to choose."""
+    tasks = [world.task(account, schedule=False) for _ in range(2)]
+    schedule = standin.add(tasks[0], deduplicationKey=tasks[1])
+    result = recoup("reconcile", "--fix", "--yes")
+    assert result.exit_code == 1
+    said = f"{schedule} not stored: several tasks could have it, so a person has to look"
+    assert result.stdout.splitlines()[-3:] == [said, said, "Left: 2 lost ids."]
+    assert [world.row(task)["trigger_schedule_id"] for task in tasks] == [None, None]
+
+
 def test_a_database_without_any_of_the_tasks_deletes_nothing(recoup, world, standin):
     """It is another one, or its role sees no rows; every schedule would be an orphan."""
     ids = {standin.add(str(uuid4())) for _ in range(3)}
