@@ -89,7 +89,7 @@ def find_drift(
 def compare(schedules: Iterable[Schedule], tasks: Mapping[str, Task]) -> Drift:
     """Return the mismatches; `tasks` maps ids to tasks."""
     by_id = {schedule.id: schedule for schedule in schedules}
-    by_name = {name: schedule for schedule in by_id.values() for name in schedule.names}
+    by_name = {name: schedule for schedule in by_id.values() for name in schedule.known_as} | by_id
     named = {task.named for task in tasks.values()}
     of_task: dict[str, dict[str, Schedule]] = defaultdict(dict)
     drift: Drift = {kind: [] for kind in KINDS}
@@ -97,7 +97,7 @@ def compare(schedules: Iterable[Schedule], tasks: Mapping[str, Task]) -> Drift:
         owners = schedule.task_ids & tasks.keys()
         for task_id in owners:
             of_task[task_id][schedule.id] = schedule
-        if not owners and not schedule.names & named:
+        if not owners and not schedule.known_as & named:
             drift["orphans"].append(Mismatch(schedule.id, schedule.external_id))
     for task in tasks.values():
         own = of_task[task.id]

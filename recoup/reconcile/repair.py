@@ -46,9 +46,9 @@ def delete_orphan(inventory: ScheduleInventory, schedule: Schedule) -> bool:
 def owners(schedule: Schedule) -> set[str]:
     """Return the tasks that have a schedule: those that name it, and those that it names."""
     # What is around a name in a row, only Python strips as a deletion does.
-    alike = map(ScheduledAction.trigger_schedule_id.contains, schedule.names)
+    alike = map(ScheduledAction.trigger_schedule_id.contains, schedule.known_as)
     tasks = read_tasks(reduce(or_, alike, ScheduledAction.id << schedule.task_ids))
-    naming = {task.id for task in tasks.values() if task.named in schedule.names}
+    naming = {task.id for task in tasks.values() if task.named in schedule.known_as}
     return naming | (schedule.task_ids & tasks.keys())
 
 

@@ -20,6 +20,8 @@ ENVIRONMENT_TYPES = {
     "prod": "PRODUCTION",
     "preview": "PREVIEW",
 }
+# Begins the key of a schedule that had none before it was made again; its former id follows.
+RESTORED = "restored-"
 
 
 def task_ids(external_id: Any, deduplication_key: Any) -> set[str]:
@@ -62,6 +64,12 @@ class Schedule:
         return set(filter(None, (self.id, self.deduplication_key)))
 
     @property
+    def known_as(self) -> set[str]:
+        """What a task's row may call it: its names, and the id before it was made again."""
+        former = (self.deduplication_key or "").removeprefix(RESTORED)
+        return self.names | set(filter(None, [former]))
+
+    @property
     def task_ids(self) -> set[str]:
         """The tasks that it names."""
         return task_ids(self.external_id, self.deduplication_key)
@@ -79,7 +87,7 @@ class Schedule:
     @property
     def lasting_key(self) -> str:
         """The deduplication key that it has, or gets when it is made again."""
-        return self.deduplication_key or f"restored-{self.id}"
+        return self.deduplication_key or f"{RESTORED}{self.id}"
 
 
 class _Tolerant(Schema):

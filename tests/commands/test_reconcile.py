@@ -690,6 +690,24 @@ def test_what_was_deleted_is_made_again(recoup, standin, account):
     assert standin.schedules == everything
 
 
+def test_after_a_restore_fix_stores_the_id_of_what_its_row_alone_names(
+    recoup, world, standin, account, orphan
+):
+    """The schedule names no task, and the row has the id that it had before."""
+    standin.schedules[orphan] |= {"externalId": None, "deduplicationKey": None}
+    recoup("reconcile", "--fix", "--yes", "--backup", "backup.json")
+    task_id = world.task(account, schedule=False, trigger_schedule_id=orphan)
+    assert recoup("restore-schedules", "backup.json").exit_code == 0
+    (now,) = (s["id"] for s in standin.schedules.values() if s["timezone"] == "Asia/Tokyo")
+    result = recoup("reconcile", "--fix", "--yes")
+    assert (result.exit_code, result.stdout.splitlines()[-2:]) == (
+        0,
+        [f"{now} stored", "Left: nothing."],
+    )
+    assert now in standin.schedules
+    assert world.row(task_id)["trigger_schedule_id"] == now
+
+
 @pytest.mark.parametrize("key", ["some-key", None])
 def test_what_was_not_deleted_is_left_as_it_is(recoup, standin, account, orphan, key):
     """Though it has changed since the backup, and may only be found by its id."""

@@ -105,6 +105,16 @@ def task(schedule_id=None, *, task_id=A, enabled=True, marked=False):
         ([schedule(2)], [task("1\n")], {"lost_ids": [(2, A, "sched_1\n")]}),
         ([schedule(2, None, A)], [task(1, enabled=False)], {"lost_ids": [(2, A, 1)]}),
         ([schedule(1), schedule(2, A, None)], [task(9, marked=True)], {}),
+        # A schedule that was made again is lost: the row has the id that it had before.
+        (
+            [schedule(2, None, "restored-sched_1")],
+            [task(1)],
+            {"lost_ids": [(2, A, 1)]},
+        ),
+        ([schedule(2, None, "restored-sched_1")], [task(1, marked=True)], {}),
+        # While the one that it was made from is there, the row means that one.
+        ([schedule(1, None, None), schedule(2, None, "restored-sched_1")], [task(1)], {}),
+        ([schedule(2, None, "restored-sched_1"), schedule(1, None, None)], [task(1)], {}),
         # Not lost: the row names it by its key, or another row names it.
         ([schedule(1, A, "sched_9")], [task(9)], {}),
         ([schedule(1, None, "sched_9")], [task(9)], {}),
@@ -354,13 +364,16 @@ def test_a_schedule_that_a_task_has_by_now_is_kept(inventory, world, standin):
     world.task(account, schedule=False, trigger_schedule_id=named)
     named_by_key = standin.add("some-key", externalId=None)
     world.task(account, schedule=False, trigger_schedule_id="some-key")
+    named_as_before = standin.add("restored-sched_before", externalId=None)
+    world.task(account, schedule=False, trigger_schedule_id="sched_before")
     ids = [
         standin.add("y", externalId=by_external.upper()),
         standin.add(by_key, externalId="something else"),
         named,
         named_by_key,
+        named_as_before,
     ]
-    assert [delete_orphan(inventory, inventory.get(id_)) for id_ in ids] == [False] * 4
+    assert [delete_orphan(inventory, inventory.get(id_)) for id_ in ids] == [False] * 5
     assert set(standin.schedules) == set(ids)
     assert not standin.deletions
 
