@@ -16,6 +16,8 @@ from recoup.trigger.inventory import ScheduleInventory
 from recoup.trigger.schedule import ENVIRONMENT_TYPES, Schedule
 
 UNKNOWN = "this key lists no schedule, so it can't be told whether they belong to its environment"
+# It can't be checked: Trigger.dev shows a schedule to none but its own environments.
+RISK = "A schedule with the same key in another environment would move to this one"
 ADVICE = (
     "The ids are new: once the tasks' rows are there, `recoup tasks reconcile --fix` stores them."
 )
@@ -33,7 +35,8 @@ def restore_schedules(file: Path, yes: bool) -> None:
     `tasks reconcile --fix` next, which stores the ids.
 
     With a key of another environment than theirs, nothing is made. If the key lists no schedule,
-    that can't be told, and it asks first.
+    that can't be told, and it asks first. A schedule with the same key in another environment
+    can't be seen, and would move to this one.
 
     Exits with 1 if any schedule is not restored.
     """
@@ -74,9 +77,11 @@ def _refuse_foreign(
 
 def _ask(count: int, yes: bool) -> None:
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError(f"{UNKNOWN}, and there is no terminal to ask at; give --yes.")
+        raise click.UsageError(
+            f"{UNKNOWN}, and there is no terminal to ask at; give --yes. {RISK}."
+        )
     if not yes:
-        question = f"{UNKNOWN.capitalize()}. Make schedules: {count}?"
+        question = f"{RISK}. {UNKNOWN.capitalize()}. Make schedules: {count}?"
         click.confirm(question, abort=True, err=True)
 
 

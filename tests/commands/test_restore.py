@@ -256,6 +256,9 @@ def test_one_of_two_environments_comes_back_in_one_and_that_is_told(restore, sta
 ASKED = "lists no schedule, so it can't be told whether they belong to its environment"
 
 
+RISK = "A schedule with the same key in another environment would move to this one"
+
+
 def test_with_a_key_that_lists_no_schedule_nothing_is_made_unasked(restore, standin):
     """It may be of another branch or person, and would take over what is there."""
     standin.secret_key, standin.other_keys = DEV, (OTHER_DEV,)
@@ -265,6 +268,7 @@ def test_with_a_key_that_lists_no_schedule_nothing_is_made_unasked(restore, stan
     result = restore(OTHER_DEV)
     assert (result.exit_code, result.stdout) == (2, "")
     assert ASKED in result.stderr.splitlines()[-1]
+    assert RISK in result.stderr.splitlines()[-1]
     assert "give --yes" in result.stderr
     assert posts(standin) == []
     assert standin.schedules == {there: before}
@@ -289,6 +293,7 @@ def test_on_a_terminal_it_asks_for_a_key_that_lists_no_schedule(standin, sqlite_
     returned, shown = on_a_terminal(command, answer, **environ, **secrets)
     assert returned == code, shown
     assert f"{ASKED}. Make schedules: 1? [y/N]" in " ".join(shown.split())
+    assert f"{RISK}. " in " ".join(shown.split())
     assert len(standin.schedules) == (code == 0)
 
 
