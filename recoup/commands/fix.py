@@ -29,7 +29,7 @@ def fix_drift(
         _say(f"{shared.id} {SHARED}")
     alone = {m: orphan for m, orphan in orphans.items() if not orphan.is_shared}
     if alone or drift["lost_ids"]:
-        _refuse_in_vain(drift, listed)
+        _refuse_before_any_change(drift, listed)
         if yes or _confirm(len(alone), len(drift["lost_ids"])):
             _back_up(list(alone.values()), backup)
             with _partly_done(repair):
@@ -96,7 +96,7 @@ def _confirm(orphans: int, lost_ids: int) -> bool:
     return click.confirm(question, err=True)
 
 
-def _refuse_in_vain(drift: Drift, listed: dict[str, Schedule]) -> None:
+def _refuse_before_any_change(drift: Drift, listed: dict[str, Schedule]) -> None:
     """Fail before the first change, if what is known now stands against it."""
     if len(drift["orphans"]) == len(listed):
         raise CannotTell(

@@ -18,7 +18,7 @@ from recoup.trigger.schedule import ENVIRONMENT_TYPES, Schedule
 UNKNOWN = "this key lists no schedule, so it can't be told whether they belong to its environment"
 # It can't be checked: Trigger.dev shows a schedule to none but its own environments.
 RISK = "A schedule with the same key in another environment would move to this one"
-ADVICE = (
+NEXT = (
     "The ids are new: once the tasks' rows are there, `recoup tasks reconcile --fix` stores them."
 )
 
@@ -55,7 +55,7 @@ def restore_schedules(file: Path, yes: bool) -> None:
         states = [_restore(inventory, schedule) for schedule in schedules]
     refused = states.count("refused")
     if "new" in states:
-        click.echo(ADVICE)
+        click.echo(NEXT)
     click.echo(f"{states.count('new')} restored{f', {refused} not' if refused else ''}.")
     if refused:
         sys.exit(1)
