@@ -92,6 +92,7 @@ def test_it_is_in_the_text_format_of_prometheus(client):
         "recoup_oldest_doubt_seconds": "gauge",
         "recoup_orphans": "gauge",
         "recoup_oldest_orphan_seconds": "gauge",
+        "recoup_guard": "gauge",
     }
     assert all(family.documentation.endswith(".") for family in families)
 

@@ -272,6 +272,7 @@ def test_what_the_panels_show_is_what_happened(prometheus):
         "recoup_schedules_missing_total": 1,
         "recoup_marks": 1,
         "recoup_database_up": 1,
+        "recoup_guard": 1,
         "sum(recoup_refusals_total)": 0,
         "recoup_places": 112,
         "recoup_places_in_use": 0,

@@ -7,12 +7,13 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from recoup import log
-from recoup.database import orphans, statements
-from recoup.database.connection import DatabaseFailed
+from recoup.database import guard, orphans, statements
+from recoup.database.connection import FAILURES, DatabaseFailed
+from recoup.database.failures import explain
 
 
 class Marks(Collector):
-    """Marks, doubts and orphans; or only that the database can't be asked."""
+    """Marks, doubts, orphans and the guard; or only that the database can't be asked."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Read them."""
@@ -20,6 +21,7 @@ class Marks(Collector):
             marks, oldest_mark = statements.count_marks()
             doubts, oldest_doubt = statements.count_doubts()
             waiting, oldest_orphan = orphans.count_orphans()
+            guarded = _is_guarded()
         except DatabaseFailed as error:
             log.note(level=logging.WARNING, error=f"DatabaseFailed: {error}")
             yield _database_up(0)
@@ -47,6 +49,14 @@ class Marks(Collector):
             "How long ago the oldest of these rows was deleted; 0 without any.",
             oldest_orphan,
         )
+        yield _gauge("recoup_guard", "1 if the guard is on and whole, and 0 if not.", guarded)
+
+
+def _is_guarded() -> bool:
+    try:
+        return guard.look().is_whole
+    except FAILURES as error:
+        raise DatabaseFailed(explain(error)) from error
 
 
 def _database_up(value: int) -> GaugeMetricFamily:

@@ -3,11 +3,15 @@
 On both databases; the rows are deleted by another program, on a connection of its own.
 """
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from unittest.mock import Mock
 from uuid import uuid4
 
+import peewee
+import psycopg
 import pytest
 
 from recoup.database import guard as triggers
@@ -485,3 +489,47 @@ def test_orphans_are_counted(deleter, client, world, host, standin, task):
     assert read("recoup_orphans") == 0
     after = {outcome: count(outcome) for outcome in ("cancelled", "waiting")}
     assert after == {outcome: number + 1 for outcome, number in before.items()}
+
+
+@pytest.fixture(name="scrape")
+def _scrape(client):
+    """Read the gauges that are read from the database."""
+
+    def read():
+        lines = client.get("/metrics").text.splitlines()
+        samples = dict(line.split() for line in lines if re.match(r"recoup_\w+ ", line))
+        return {name: float(value) for name, value in samples.items()}
+
+    return read
+
+
+@pytest.mark.usefixtures("deleter")
+def test_a_guard_that_is_gone_is_told(scrape):
+    """As with a migration of the host's that drops the trigger."""
+    assert scrape()["recoup_guard"] == 1
+    turn_off()
+    assert scrape()["recoup_guard"] == 0
+
+
+@pytest.mark.usefixtures("deleter")
+def test_a_guard_that_is_broken_is_told(scrape):
+    """It is there, and not whole."""
+    if is_postgres():
+        execute("ALTER TABLE scheduled_actions DISABLE TRIGGER recoup_guard")
+    else:
+        turn_off()
+        execute("CREATE TRIGGER recoup_guard AFTER DELETE ON scheduled_actions BEGIN SELECT 1; END")
+    release()
+    assert scrape()["recoup_guard"] == 0
+
+
+@pytest.mark.parametrize("error", [peewee.OperationalError, psycopg.OperationalError])
+def test_a_guard_that_can_not_be_looked_at_is_a_database_that_is_down(
+    client, scrape, monkeypatch, error
+):
+    """Then nothing is shown that is read from the database, and the scrape goes on."""
+    monkeypatch.setattr(triggers, "look", Mock(side_effect=error("no answer")))
+    assert client.get("/metrics").status_code == 200
+    shown = scrape()
+    assert shown["recoup_database_up"] == 0
+    assert not {"recoup_guard", "recoup_marks", "recoup_orphans"} & shown.keys()
