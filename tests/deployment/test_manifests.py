@@ -1,5 +1,6 @@
 """The manifests for Kubernetes and the unit for systemd agree with the service, and each other."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -75,6 +76,13 @@ def test_the_probes_ask_what_the_service_answers(sqlite_url):
     paths = [CONTAINER[f"{kind}Probe"]["httpGet"]["path"] for kind in ("liveness", "readiness")]
     assert paths == ["/healthz", "/readyz"]
     assert [client.get(path).status_code for path in paths] == [200, 200]
+
+
+def test_liveness_waits_out_an_outage_of_trigger():
+    """`docs/sizing.md` says how long `/healthz` may then wait in the queue."""
+    sizing = (REPOSITORY / "docs" / "sizing.md").read_text()
+    longest = max(map(float, re.findall(r"\| ([\d.]+) s \|$", sizing, re.MULTILINE)))
+    assert CONTAINER["livenessProbe"]["timeoutSeconds"] > 1.5 * longest
 
 
 def test_the_ports_lead_from_the_route_to_the_process():
