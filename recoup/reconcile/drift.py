@@ -18,7 +18,7 @@ from recoup.database.connection import release
 from recoup.database.models import ScheduledAction, TaskDeletion
 from recoup.trigger.inventory import ScheduleInventory, Watch
 from recoup.trigger.outcome import InventoryFailed
-from recoup.trigger.schedule import Schedule
+from recoup.trigger.schedule import Schedule, named_in
 
 # By then a program that had made a task's row has also made its schedule.
 PAUSE_SECONDS = 5.0
@@ -35,7 +35,7 @@ class Task(NamedTuple):
     @property
     def named(self) -> str:
         """The schedule that the row names, as its deletion reads it; empty: none."""
-        return (self.schedule_id or "").strip()
+        return named_in(self.schedule_id)
 
 
 class Mismatch(NamedTuple):

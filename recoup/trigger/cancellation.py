@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from recoup.http.deadline import Deadline
+from recoup.trigger.schedule import named_in
 
 
 @dataclass
@@ -59,4 +60,4 @@ class Cancellation:
     @property
     def named(self) -> str:
         """The id that the row names, as Trigger.dev knows it; empty: none."""
-        return (self.schedule_id or "").strip()
+        return named_in(self.schedule_id)

@@ -24,6 +24,11 @@ ENVIRONMENT_TYPES = {
 RESTORED = "restored-"
 
 
+def named_in(stored: str | None) -> str:
+    """Return the id in what a row has stored, which may have space around it; empty: none."""
+    return (stored or "").strip()
+
+
 def task_ids(external_id: Any, deduplication_key: Any) -> set[str]:
     """Return the tasks that a schedule with these two names."""
     ids = set()
