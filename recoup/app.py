@@ -24,8 +24,6 @@ from recoup.web.services import Services
 MAX_BODY_BYTES = 64 * 1024
 # One in eight threads is kept free of deletions, for health checks and quick answers.
 SPARE_THREAD_IN = 8
-# Somebody may put a key where an id belongs.
-_KEY = re.compile(r"(?<![A-Za-z0-9])(recoup_sk|tr_[a-z]+)_[\w-]+")
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -122,4 +120,4 @@ def _wrap(app: Flask) -> None:
 def _asked_for(request: Request) -> dict[str, str]:
     if request.url_rule:
         return {"route": request.url_rule.rule}
-    return {"path": _KEY.sub(r"\1_***", request.path)}
+    return {"path": log.mask_keys(request.path)}

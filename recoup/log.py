@@ -6,6 +6,7 @@ text, otherwise JSON. Values are always encoded as JSON, so that none can forge 
 
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ logger = logging.getLogger("recoup")
 # A log of its own: who deleted what.
 _audit_logger = logging.getLogger("recoup.audit")
 
+# A key of ours or of Trigger.dev's, where somebody has put or quoted one.
+_KEY = re.compile(r"(?<![A-Za-z0-9])(?:(recoup_sk)|(tr)_[a-z]+)_[\w-]+")
 _encode = json.JSONEncoder(default=str).encode
 _record: ContextVar[dict[str, Any] | None] = ContextVar("record", default=None)
 
@@ -49,6 +52,11 @@ def audit(event: str, *names: str) -> None:
     notes = _record.get() or {}
     fields = {name: notes[name] for name in names if name in notes}
     _audit_logger.info(event, extra={"fields": {"logger": _audit_logger.name, **fields}})
+
+
+def mask_keys(text: str) -> str:
+    """Return the text with only the beginning of each key."""
+    return _KEY.sub(lambda key: f"{key[1] or key[2]}_***", text)
 
 
 def describe(error: Exception) -> str:

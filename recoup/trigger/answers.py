@@ -11,9 +11,9 @@ and its client; and its real server's answers.
 * `429` has `x-ratelimit-reset` in unix **milliseconds** and no `Retry-After`.
 """
 
-import re
 from enum import Enum
 
+from recoup import log
 from recoup.http.client import Answer, read_object
 from recoup.trigger.schedule import SCHEDULE_ID
 
@@ -22,8 +22,6 @@ SETTLING_SECONDS = 60
 RETRIED = (408, 409, 429)
 # How much of an error's text is shown.
 MOST_CHARACTERS = 200
-# A secret key, in case an error quotes one.
-SECRET_KEY = re.compile(r"\btr_[a-z]+_[\w-]+")
 
 
 class Verdict(Enum):
@@ -93,7 +91,7 @@ def error_text(answer: Answer) -> str:
     said = read_object(answer).get("error")
     if not isinstance(said, str):
         return ""
-    printable = "".join(c if c.isprintable() else " " for c in SECRET_KEY.sub("tr_***", said))
+    printable = "".join(c if c.isprintable() else " " for c in log.mask_keys(said))
     text = " ".join(printable.split())
     cut = text[: MOST_CHARACTERS - 1] + "…" if len(text) > MOST_CHARACTERS else text
     return cut.removesuffix(".")
