@@ -31,7 +31,6 @@ def settle(deleter: Deleter, task_id: str) -> None:
     mark = Mark(task_id, Origin.EXPIRED)
     if not statements.claim_doubt(task_id, mark.token, SETTLING_SECONDS, deleter.lease_seconds):
         return log.note(state="overtaken")
-    log.note(state="in doubt")
     standing = statements.find_standing(task_id)
     note_request(standing)
     release()

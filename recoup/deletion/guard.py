@@ -87,7 +87,6 @@ def _cancel(deleter: Deleter, cancellation: Cancellation) -> str:
         deleter.schedules.cancel(cancellation)
     except CancelFailed as error:
         note_report(report, str(error))
-        log.note(state="waiting")
         raise OrphanWaiting(str(error)) from error
     report.missing = False  # whoever deleted the row may have cancelled too
     note_report(report)

@@ -29,10 +29,10 @@ class Settled(NamedTuple):
 def try_one(event: str, task_id: str, work: Callable[[], object]) -> Settled:
     """Do the work on a task, and write a line whose event is `recovery`, `doubt` or `orphan`.
 
-    `work` notes the `state` that it reached.
+    `work` notes the `state` that it reached; until then nothing is settled.
     """
     reason = None
-    with log.record(event, task=task_id) as notes:
+    with log.record(event, task=task_id, state=UNSETTLED[event]) as notes:
         try:
             work()
         except (DeletionInDoubt, OrphanWaiting) as error:
@@ -40,13 +40,11 @@ def try_one(event: str, task_id: str, work: Callable[[], object]) -> Settled:
             log.note(level=logging.WARNING)
         except (DeletionNotPossible, DeletionUnfinished, DatabaseFailed) as error:
             reason = str(error.__cause__ or error)
-            log.note(state=notes.get("state", UNSETTLED[event]))
             log.fail(error)
         except Exception as error:
             # A fault of ours, perhaps with this task alone, must not keep the others from theirs.
             reason = f"unexpected error: {type(error).__name__}"
-            state = notes.get("state", UNSETTLED[event])
-            log.note(state=state, level=logging.ERROR, error=reason)
+            log.note(level=logging.ERROR, error=reason)
             log.logger.exception("unexpected error", extra={"fields": {"task": task_id}})
         finally:
             release()
