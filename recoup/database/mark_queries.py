@@ -32,8 +32,8 @@ def has_expired() -> peewee.Expression:
     """Whether a mark may be taken over, as an expression.
 
     A lease from before the clock was set back counts as over, too; otherwise the mark would stand
-    until the clock is there again. If the owner still works, this is as safe as any
-    lease that has run out: see `recoup.deletion.staged`.
+    until the clock is there again. If the owner still works, this is as safe as any lease that has
+    run out: see `recoup.deletion.staged`.
     """
     return is_past(TaskDeletion.lease_expires_at, LONGEST_LEASE_SECONDS)
 

@@ -81,7 +81,9 @@ def remove_task(task_id: Node, schedule_id: Node, token: Node) -> peewee.BaseQue
 
 @Statement
 def sample_schedules(task_id: Node, first_id: Node, limit: Node) -> peewee.BaseQuery:
-    left = TaskDeletion
+    in_the_middle = TaskDeletion.select(TaskDeletion.token).where(
+        TaskDeletion.task == ScheduledAction.id, has_expired()
+    )
     return (
         ScheduledAction.select(ScheduledAction.trigger_schedule_id)
         .where(
@@ -91,7 +93,7 @@ def sample_schedules(task_id: Node, first_id: Node, limit: Node) -> peewee.BaseQ
             fn.COALESCE(ScheduledAction.enabled, True),
             ScheduledAction.trigger_schedule_id != "",
             # The schedule of a deletion that was left in the middle may be gone.
-            ~fn.EXISTS(left.select().where(left.task == ScheduledAction.id, has_expired())),
+            ~fn.EXISTS(in_the_middle),
         )
         .order_by(ScheduledAction.id)
         .limit(limit)

@@ -34,8 +34,7 @@ class StandIn(SchedulesAPI):
     """Trigger.dev on a free port of this machine, while it is started; also a context manager.
 
     It keeps its port: a stopped stand-in can be started again at the same address, with its
-    schedules. *requests* has every request in the order of arrival. It may be
-    used from any thread.
+    schedules. *requests* has every request in the order of arrival. It may be used from any thread.
     """
 
     def __init__(self, secret_key: str = "tr_dev_standin", other_keys: Iterable[str] = ()) -> None:
